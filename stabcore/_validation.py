@@ -1,0 +1,146 @@
+"""One place for the questions every public entry point asks of its arguments.
+
+Each function returns the validated value in the form the mathematics wants and raises a
+`ValueError` (`TypeError` for the wrong kind of thing) that names the argument, says what was
+got, and what to do about it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+
+PROBABILITY_TOLERANCE = 1e-9
+SYMMETRY_TOLERANCE = 1e-10
+DEFINITENESS_TOLERANCE = 1e-10
+
+
+def finite_array(name: str, value: ArrayLike, ndim: int | None = None) -> Array:
+    """Return `value` as a float array of dimension `ndim`, all entries finite."""
+    try:
+        array = np.array(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{name} must be an array of real numbers, got {_short(value)}; "
+            "pass numbers in a rectangular (nested) sequence."
+        ) from error
+    if ndim is not None and array.ndim != ndim:
+        raise ValueError(
+            f"{name} must have {ndim} dimension(s), got shape {array.shape}; reshape it."
+        )
+    if array.size == 0:
+        raise ValueError(f"{name} is empty (shape {array.shape}); pass at least one entry.")
+    if not np.isfinite(array).all():
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        raise ValueError(
+            f"{name} has a NaN or infinite entry ({array[where]} at index {where}); "
+            "remove or repair it before the call."
+        )
+    return array
+
+
+def real(name: str, value: Any, *, above: float = -math.inf, below: float = math.inf) -> float:
+    """Return `value` as a finite float strictly between `above` and `below`."""
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a real number, got {_short(value)}; pass a float.")
+    number = float(value)
+    if not math.isfinite(number) or not above < number < below:
+        low = "finite" if above == -math.inf else f"finite and greater than {above:g}"
+        high = "" if below == math.inf else f" and less than {below:g}"
+        raise ValueError(f"{name} must be {low}{high}, got {number!r}; choose another value.")
+    return number
+
+
+def step_size(value: Any, name: str = "step_size") -> float:
+    """Return a step size: positive and finite."""
+    return real(name, value, above=0.0)
+
+
+def integer(name: str, value: Any, *, minimum: int = 1) -> int:
+    """Return `value` as an int of at least `minimum`."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name} must be an integer, got {_short(value)}.")
+    if value < minimum:
+        raise ValueError(f"{name} must be at least {minimum}, got {int(value)}; raise it.")
+    return int(value)
+
+
+def batch_size(value: Any, n_samples: int, *, replacement: bool) -> int:
+    """Return a batch size between 1 and, without replacement, the number of samples."""
+    size = integer("batch_size", value)
+    if size > n_samples and not replacement:
+        raise ValueError(
+            f"batch_size is {size} but there are only {n_samples} samples; choose a batch_size of "
+            f"at most {n_samples}, or draw with replacement=True."
+        )
+    return size
+
+
+def probabilities(value: ArrayLike | None, n_samples: int) -> Array:
+    """Return sampling probabilities of shape (n_samples,), uniform when `value` is None."""
+    if value is None:
+        return np.full(n_samples, 1.0 / n_samples)
+    array = finite_array("probabilities", value, ndim=1)
+    if array.size != n_samples:
+        raise ValueError(
+            f"probabilities has length {array.size} but there are {n_samples} samples; "
+            "pass one probability per sample."
+        )
+    if (array < 0).any():
+        where = int(np.argmin(array))
+        raise ValueError(
+            f"probabilities must not be negative, got {array[where]} at index {where}; "
+            "use 0 for a sample that is never drawn."
+        )
+    total = math.fsum(array)
+    if abs(total - 1) > PROBABILITY_TOLERANCE:
+        raise ValueError(f"probabilities must sum to 1, got {total!r}; divide them by their sum.")
+    return array / total
+
+
+def kernel(value: ArrayLike) -> Array:
+    """Return a kernel: square and symmetric (up to rounding, then symmetrised)."""
+    # Positive semidefiniteness needs the spectrum: `Minimum` asks for it where it is computed.
+    array = finite_array("kernel", value, ndim=2)
+    rows, columns = array.shape
+    if rows != columns:
+        raise ValueError(
+            f"kernel must be square, got shape {array.shape}; for a jacobian J of shape "
+            "(samples, parameters) pass J @ J.T."
+        )
+    asymmetry = float(np.abs(array - array.T).max())
+    if asymmetry > SYMMETRY_TOLERANCE * np.abs(array).max():
+        raise ValueError(
+            f"kernel must be symmetric, got a largest |K - K.T| of {asymmetry:.3g}; "
+            "pass K = J @ J.T, or (K + K.T) / 2 if the asymmetry is rounding."
+        )
+    return np.asarray((array + array.T) / 2)
+
+
+def generator(rng: int | np.random.Generator | None) -> np.random.Generator:
+    """Return a `numpy.random.Generator` from a seed, a generator or None."""
+    if rng is None or isinstance(rng, np.random.Generator):
+        return np.random.default_rng(rng)
+    return np.random.default_rng(integer("rng", rng, minimum=0))
+
+
+def choice(name: str, value: Any, options: Sequence[str]) -> str:
+    """Return `value` if it is one of `options`."""
+    if value not in options:
+        listed = ", ".join(repr(option) for option in options)
+        raise ValueError(f"{name} must be one of {listed}, got {_short(value)}.")
+    return str(value)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,111 @@
+"""Real data for the illustrations, from files that ship with the packages (no download)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from stabcore import _validation as check
+from stabcore._validation import Array
+
+
+def digit_pair(
+    first: int = 3,
+    second: int = 8,
+    n_samples: int = 100,
+    rng: int | np.random.Generator | None = None,
+) -> tuple[Array, Array]:
+    """Return images of two handwritten digits and their labels −1 and +1.
+
+    The 8×8 images of scikit-learn's digits (UCI ML hand-written digits data), drawn at random
+    without repetition.
+
+    Parameters
+    ----------
+    first, second : int
+        The digits, 0 to 9; `first` is labelled −1, `second` +1.
+    n_samples : int
+        Number of images.
+    rng : int, numpy.random.Generator or None
+        Chooses the images.
+
+    Returns
+    -------
+    images : array, shape (n_samples, 64)
+        Brightness between 0 and 1.
+    labels : array, shape (n_samples,)
+
+    Raises
+    ------
+    ImportError
+        If scikit-learn is not installed.
+    ValueError
+        If the digits are equal or out of range, or more images are asked for than exist.
+
+    Examples
+    --------
+    >>> images, labels = digit_pair(n_samples=10, rng=0)
+    >>> images.shape, sorted(set(labels.tolist()))
+    ((10, 64), [-1.0, 1.0])
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise ImportError(
+            "the digits come with scikit-learn, which is not installed; "
+            "install it with: pip install 'stabcore[networks]'"
+        ) from error
+    generator = check.generator(rng)
+    labels = [
+        check.integer(name, digit, minimum=0)
+        for name, digit in (("first", first), ("second", second))
+    ]
+    if labels[0] == labels[1] or max(labels) > 9:
+        raise ValueError(
+            f"first and second must be two different digits, got {labels[0]} and {labels[1]}."
+        )
+    images, digits = load_digits(return_X_y=True)
+    rows = np.flatnonzero(np.isin(digits, labels))
+    if check.integer("n_samples", n_samples) > rows.size:
+        raise ValueError(
+            f"n_samples is {n_samples} but there are only {rows.size} images of these digits."
+        )
+    chosen = generator.choice(rows, size=n_samples, replace=False)
+    return images[chosen] / 16, np.where(digits[chosen] == labels[0], -1.0, 1.0)
+
+
+def centred(images: ArrayLike) -> Array:
+    """Return images as network inputs: their mean is subtracted, each is scaled to length 1.
+
+    Without the mean the gradients at different images are not nearly parallel, and the kernel is
+    better conditioned.
+
+    Parameters
+    ----------
+    images : array, shape (N, d)
+        No two of them alike, N ≥ 2.
+
+    Returns
+    -------
+    array, shape (N, d)
+
+    Raises
+    ------
+    ValueError
+        If an image is the mean image.
+
+    Examples
+    --------
+    >>> centred([[0.0, 1.0], [0.0, 3.0]])
+    array([[ 0., -1.],
+           [ 0.,  1.]])
+    """
+    array = check.finite_array("images", images, ndim=2)
+    difference = array - array.mean(axis=0)
+    lengths = np.linalg.norm(difference, axis=1, keepdims=True)
+    if (lengths == 0).any():
+        raise ValueError(
+            f"images has the mean image at row {int(np.argmin(lengths))}: it has no direction; "
+            "leave it out."
+        )
+    return np.asarray(difference / lengths)

@@ -1,0 +1,101 @@
+"""The one result type of every exponent in this package: a value with its error and its origin."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+KINDS = ("exact", "enclosure", "deterministic", "statistical")
+
+
+class ExponentWarning(UserWarning):
+    """An exponent was computed whose error cannot be trusted; its `status` says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exponent:
+    """An exponent, in nats per step, between `lower` and `upper`.
+
+    Attributes
+    ----------
+    value : float
+        The estimate; −∞ is legal (a product that vanishes).
+    lower, upper : float
+        What the interval means depends on `kind`.
+    kind : str
+        "exact" (a closed form; the interval bounds its rounding error), "enclosure" (a proven
+        interval), "deterministic" (an estimated numerical error) or "statistical" (a 95 %
+        confidence interval).
+    method : str
+        The method that produced it.
+    status : str
+        "converged", or what is wrong and what to do about it.
+    evaluations : int
+        Work done: terms summed, points evaluated or factors multiplied.
+
+    Raises
+    ------
+    ValueError
+        If `kind` is unknown or `value` is outside the interval.
+
+    Examples
+    --------
+    >>> Exponent(value=-0.5, lower=-0.6, upper=-0.4, kind="statistical", method="example").sign
+    -1
+    """
+
+    value: float
+    lower: float
+    upper: float
+    kind: str
+    method: str
+    status: str = "converged"
+    evaluations: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse what would not be a result."""
+        if self.kind not in KINDS:
+            raise ValueError(f"kind must be one of {KINDS}, got {self.kind!r}.")
+        if not self.lower <= self.value <= self.upper:
+            raise ValueError(
+                f"value {self.value} is outside its interval [{self.lower}, {self.upper}]."
+            )
+
+    @property
+    def sign(self) -> int | None:
+        """−1 (stable), 0, +1 (unstable), or None when the interval does not decide it."""
+        if self.upper < 0:
+            return -1
+        if self.lower > 0:
+            return 1
+        return 0 if self.lower == self.upper else None
+
+    @property
+    def converged(self) -> bool:
+        """Whether the interval can be trusted."""
+        return self.status == "converged"
+
+    def __str__(self) -> str:
+        """Return the value with its interval, the way a reader would quote it."""
+        if math.isinf(self.value):
+            return f"{self.value:+} ({self.kind}, {self.method})"
+        return (
+            f"{self.value:+.6g} in [{self.lower:.6g}, {self.upper:.6g}] "
+            f"({self.kind}, {self.method})"
+        )
+
+
+def exact(value: float, error: float, method: str, evaluations: int = 1) -> Exponent:
+    """Return the exponent of a closed form whose rounding error is at most `error`."""
+    # A value that comes out as exactly 0 or −∞ is taken at its word: the computed factors then
+    # have modulus exactly 1, or one of them is exactly 0.
+    if value == 0 or math.isinf(value):
+        error = 0.0
+    return Exponent(
+        value=value,
+        lower=value - error,
+        upper=value + error,
+        kind="exact",
+        method=method,
+        evaluations=evaluations,
+    )

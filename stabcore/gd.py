@@ -1,0 +1,195 @@
+"""Gradient descent as a map: G_η(θ) = θ − η∇L(θ), its derivative, and its exponent μ."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from stabcore import _validation as check
+from stabcore._validation import Array
+from stabcore.exponent import Exponent, exact
+from stabcore.minima import Minimum, as_minimum
+from stabcore.problems import Problem
+
+
+def gd_map(problem: Problem, theta: Array, step_size: float) -> Array:
+    """Return G_η(θ) = θ − η∇L(θ), one step of gradient descent.
+
+    Parameters
+    ----------
+    problem : Problem
+    theta : array, shape (..., D)
+    step_size : float
+        η > 0.
+
+    Returns
+    -------
+    array, shape (..., D)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stabcore import ScalarFactorization
+    >>> gd_map(ScalarFactorization(), np.array([2.0, 1.0]), 0.5)
+    array([1.5, 0. ])
+    """
+    return theta - check.step_size(step_size) * problem.gradient(theta)
+
+
+def gd_jacobian(problem: Problem, theta: Array, step_size: float) -> Array:
+    """Return DG_η(θ) = I − η∇²L(θ).
+
+    Parameters
+    ----------
+    problem : Problem
+    theta : array, shape (..., D)
+    step_size : float
+        η > 0.
+
+    Returns
+    -------
+    array, shape (..., D, D)
+
+    Examples
+    --------
+    >>> from stabcore import ScalarFactorization
+    >>> problem = ScalarFactorization()
+    >>> gd_jacobian(problem, problem.minimum(2.0), 0.5).round(12)
+    array([[ 0.5, -0.5],
+           [-0.5,  0.5]])
+    """
+    return np.eye(problem.n_parameters) - check.step_size(step_size) * problem.hessian(theta)
+
+
+def gd_log_abs_det(problem: Problem, theta: Array, step_size: float) -> Array:
+    """Return log|det DG_η(θ)|; −∞ where the map is singular.
+
+    Parameters
+    ----------
+    problem : Problem
+    theta : array, shape (..., D)
+    step_size : float
+        η > 0.
+
+    Returns
+    -------
+    array, shape (...)
+
+    Examples
+    --------
+    det = (1 − ηθ₁²)(1 − ηθ₂²) − η²(2θ₁θ₂ − 1)² for the scalar factorisation:
+
+    >>> import numpy as np
+    >>> from stabcore import ScalarFactorization
+    >>> value = gd_log_abs_det(ScalarFactorization(), np.array([2.0, 1.0]), 1.0)
+    >>> float(value.round(12)) == float(np.log(9).round(12))
+    True
+    """
+    return np.asarray(np.linalg.slogdet(gd_jacobian(problem, theta, step_size))[1])[()]
+
+
+def gd_exponent(
+    minimum: Minimum | ArrayLike, step_size: float, probabilities: ArrayLike | None = None
+) -> Exponent:
+    r"""Return μ = log max_j |1 − ηκ_j|, whose sign decides whether GD can end at the minimum.
+
+    κ_j are the eigenvalues of Hess L on the normal space, those of P^½ K P^½ with P = diag(p).
+    μ < 0 exactly when 0 < η < 2/κ_max and no κ_j is 0.
+
+    Source: paper A (Theorem A).
+
+    Parameters
+    ----------
+    minimum : Minimum or array, shape (N, N)
+        The minimum, or its kernel.
+    step_size : float
+        η > 0.
+    probabilities : array, shape (N,), optional
+        Weights p_i of the loss; those of the minimum by default.
+
+    Returns
+    -------
+    Exponent
+        Of kind "exact"; its interval bounds the rounding error of the eigenvalues.
+
+    Raises
+    ------
+    ValueError
+        If an argument is invalid; the message names it.
+
+    Examples
+    --------
+    >>> gd_exponent([[2.0]], 1.5).value == math.log(2)
+    True
+    >>> gd_exponent([[2.0]], 0.5).value
+    -inf
+    """
+    eta = check.step_size(step_size)
+    kappa = as_minimum(minimum).hessian_spectrum(probabilities)
+    return spectral_exponent(eta * kappa)
+
+
+def spectral_exponent(scaled: Array) -> Exponent:
+    """Return log max_j |1 − x_j| for eigenvalues x_j = ηκ_j, with its rounding error."""
+    largest = float(np.abs(1 - scaled).max())
+    if largest == 0:
+        return exact(-math.inf, 0.0, "closed form")
+    error = 4 * np.finfo(float).eps * (1 + scaled.size * float(scaled.max())) / largest
+    return exact(math.log(largest), error, "closed form", evaluations=scaled.size)
+
+
+def bad_step_sizes(
+    problem: Problem,
+    *,
+    samples: int = 8,
+    scale: float = 1.0,
+    rng: int | np.random.Generator | None = 0,
+) -> Array:
+    r"""Return the step sizes at which the GD map is singular on a set of positive measure.
+
+    On a connected domain where L is analytic these are η = 1/c for the eigenvalues c > 0 that
+    Hess L(θ) has at *every* θ: at most D of them. They are found as the eigenvalues common to the
+    Hessians at random points; an eigenvalue that is not constant differs between such points with
+    probability one. For a piecewise analytic L the answer holds for the piece the points fall in.
+
+    Source: non-singularity for almost every step size is paper D's (Lemma 10, Proposition 11,
+    Theorem 1); this description of the exceptions is our derivation.
+
+    Parameters
+    ----------
+    problem : Problem
+        With a Hessian (`residual_curvature`).
+    samples : int
+        Number of random points, at least 2.
+    scale : float
+        Their standard deviation around 0.
+    rng : int, numpy.random.Generator or None
+        Seed of the points.
+
+    Returns
+    -------
+    array, shape (m,)
+        Ascending, m ≤ D; empty when every step size is good.
+
+    Raises
+    ------
+    ValueError
+        If an argument is invalid; the message names it.
+
+    Examples
+    --------
+    >>> from stabcore import DiagonalLinearNetwork
+    >>> bad_step_sizes(DiagonalLinearNetwork([[1.0]], [1.0]))
+    array([], dtype=float64)
+    """
+    count = check.integer("samples", samples, minimum=2)
+    spread = check.real("scale", scale, above=0.0)
+    points = check.generator(rng).normal(scale=spread, size=(count, problem.n_parameters))
+    spectra = np.linalg.eigvalsh(problem.hessian(points))
+    tolerance = 1e-9 * np.abs(spectra).max()
+    distance = np.abs(spectra[0][:, None, None] - spectra[None, 1:, :]).min(axis=-1).max(axis=-1)
+    common = spectra[0][(distance < tolerance) & (spectra[0] > tolerance)]
+    distinct = common[np.diff(common, prepend=-np.inf) > tolerance]
+    return np.sort(1 / distinct)

@@ -1,0 +1,424 @@
+"""Learning problems: a model, its data and the square loss, at any parameter θ.
+
+A `Problem` knows its residuals φ_i(θ) = F(θ, x_i) − y_i and their Jacobian; loss, gradient and
+Hessian follow. Everything is batched: θ may have leading axes (one row per replica), and
+`samples` picks rows of the data, one batch per replica, which is all SGD needs.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from stabcore import _validation as check
+from stabcore._validation import Array
+
+Indices = NDArray[np.intp]
+
+
+class Problem(ABC):
+    r"""A least-squares problem L(θ) = Σ_i p_i ½ φ_i(θ)².
+
+    Subclasses set `n_parameters` (D) and `probabilities` (shape (N,)), and define `residuals` and
+    `jacobian`; `residual_curvature` only where the Hessian is wanted away from the minima.
+
+    Source: the setting of papers A and D.
+
+    Examples
+    --------
+    A model of one's own, F(θ, x) = θx on one sample (x, y) = (2, 6):
+
+    >>> import numpy as np
+    >>> from stabcore import Problem
+    >>> class Line(Problem):
+    ...     n_parameters, probabilities = 1, np.ones(1)
+    ...     def residuals(self, theta, samples=None):
+    ...         return 2.0 * theta - 6.0
+    ...     def jacobian(self, theta, samples=None):
+    ...         return np.full((*theta.shape[:-1], 1, 1), 2.0)
+    >>> Line().loss(np.array([2.0])), Line().gradient(np.array([2.0]))
+    (np.float64(2.0), array([-4.]))
+    """
+
+    n_parameters: int
+    probabilities: Array
+
+    @property
+    def n_samples(self) -> int:
+        """Number of samples N."""
+        return self.probabilities.size
+
+    @abstractmethod
+    def residuals(self, theta: Array, samples: Indices | None = None) -> Array:
+        """Return φ(θ): shape (..., D) -> (..., N), or (..., B) for `samples` of shape (..., B)."""
+
+    @abstractmethod
+    def jacobian(self, theta: Array, samples: Indices | None = None) -> Array:
+        """Return Dφ(θ), rows g_i: shape (..., D) -> (..., N, D), or (..., B, D)."""
+
+    def residual_curvature(self, theta: Array, weights: Array) -> Array:
+        """Return Σ_i weights_i ∇²φ_i(θ): shapes (..., D), (..., N) -> (..., D, D)."""
+        raise NotImplementedError(
+            f"{type(self).__name__} does not define residual_curvature, which the Hessian away "
+            "from a minimum needs; define it, or ask for the Hessian at a minimum only."
+        )
+
+    def loss(self, theta: Array) -> Array:
+        """Return L(θ): shape (..., D) -> (...)."""
+        return np.asarray(0.5 * self.residuals(theta) ** 2 @ self.probabilities)[()]
+
+    def gradient(self, theta: Array) -> Array:
+        """Return ∇L(θ) = Σ_i p_i φ_i g_i: shape (..., D) -> (..., D)."""
+        return _combine(self.probabilities * self.residuals(theta), self.jacobian(theta))
+
+    def batch_gradient(self, theta: Array, samples: Indices) -> Array:
+        """Return (1/B) Σ_{i in samples} φ_i g_i, what SGD follows: shapes (..., D), (..., B)."""
+        residuals = self.residuals(theta, samples)
+        return _combine(residuals / samples.shape[-1], self.jacobian(theta, samples))
+
+    def hessian(self, theta: Array) -> Array:
+        """Return ∇²L(θ) = JᵀPJ + Σ_i p_i φ_i ∇²φ_i: shape (..., D) -> (..., D, D)."""
+        jacobian = self.jacobian(theta)
+        gauss_newton = np.swapaxes(jacobian, -1, -2) @ (self.probabilities[:, None] * jacobian)
+        return gauss_newton + self.residual_curvature(
+            theta, self.probabilities * self.residuals(theta)
+        )
+
+
+class LinearRegression(Problem):
+    r"""F(θ, x) = θ·x, whose Hessian is the same everywhere.
+
+    Source: standard; the case in which the GD map has bad step sizes.
+
+    Parameters
+    ----------
+    inputs : array, shape (N, D)
+    targets : array, shape (N,)
+    probabilities : array, shape (N,), optional
+        Uniform by default.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> LinearRegression([[2.0]], [6.0]).hessian(np.zeros(1))
+    array([[4.]])
+    """
+
+    def __init__(
+        self, inputs: ArrayLike, targets: ArrayLike, probabilities: ArrayLike | None = None
+    ) -> None:
+        self.inputs, self.targets = _samples(inputs, targets)
+        self.probabilities = check.probabilities(probabilities, len(self.inputs))
+        self.n_parameters = self.inputs.shape[1]
+
+    def residuals(self, theta: Array, samples: Indices | None = None) -> Array:
+        """Return θ·x_i − y_i."""
+        inputs, targets = _rows(self.inputs, samples), _rows(self.targets, samples)
+        return (inputs @ theta[..., None])[..., 0] - targets
+
+    def jacobian(self, theta: Array, samples: Indices | None = None) -> Array:
+        """Return the rows x_i."""
+        rows = _rows(self.inputs, samples)
+        return np.broadcast_to(rows, (*theta.shape[:-1], *rows.shape[-2:]))
+
+    def residual_curvature(self, theta: Array, weights: Array) -> Array:
+        """Return 0."""
+        return np.zeros((*theta.shape, self.n_parameters))
+
+
+class DiagonalLinearNetwork(Problem):
+    r"""F(θ, x) = Σ_j u_j v_j x_j with θ = (u_1, v_1, u_2, v_2, ...) and targets β·x.
+
+    The minima with linearly independent inputs are u_j v_j = β_j. Writing s_j = u_j² + v_j² ≥
+    2|β_j|, the kernel there is K = Σ_j s_j a_j a_jᵀ, a_j the j-th column of the inputs: every s_j
+    of the manifold of minima that matters for stability is a coordinate of one figure.
+
+    Source: our derivation.
+
+    Parameters
+    ----------
+    inputs : array, shape (N, d)
+        One sample per row.
+    coefficients : array, shape (d,)
+        The target's coefficients β.
+    probabilities : array, shape (N,), optional
+        Probability of each sample in the loss; uniform by default.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> network = DiagonalLinearNetwork([[1.0, 0.0], [1.0, 2.0]], [1.0, 0.0])
+    >>> point = network.minimum(2.0, 3.0)
+    >>> point.round(12) + 0.0, network.loss(point).round(12)
+    (array([1.        , 1.        , 1.73205081, 0.        ]), np.float64(0.0))
+    >>> jacobian = network.jacobian(point)
+    >>> (jacobian @ jacobian.T).round(12)
+    array([[ 2.,  2.],
+           [ 2., 14.]])
+    """
+
+    def __init__(
+        self,
+        inputs: ArrayLike,
+        coefficients: ArrayLike,
+        probabilities: ArrayLike | None = None,
+    ) -> None:
+        self.inputs = check.finite_array("inputs", inputs, ndim=2)
+        self.coefficients = check.finite_array("coefficients", coefficients, ndim=1)
+        n_samples, n_features = self.inputs.shape
+        if self.coefficients.size != n_features:
+            raise ValueError(
+                f"coefficients has length {self.coefficients.size} but inputs has {n_features} "
+                "columns; pass one coefficient per column."
+            )
+        self.probabilities = check.probabilities(probabilities, n_samples)
+        self.n_parameters = 2 * n_features
+
+    def residuals(self, theta: Array, samples: Indices | None = None) -> Array:
+        """Return φ_i = Σ_j (u_j v_j − β_j) x_ij."""
+        error = theta[..., 0::2] * theta[..., 1::2] - self.coefficients
+        return (_rows(self.inputs, samples) @ error[..., None])[..., 0]
+
+    def jacobian(self, theta: Array, samples: Indices | None = None) -> Array:
+        """Return the rows g_i = (v_1 x_i1, u_1 x_i1, v_2 x_i2, u_2 x_i2, ...)."""
+        rows = _rows(self.inputs, samples)
+        swapped = theta.reshape(*theta.shape[:-1], -1, 2)[..., ::-1].reshape(theta.shape)
+        return np.repeat(rows, 2, axis=-1) * swapped[..., None, :]
+
+    def residual_curvature(self, theta: Array, weights: Array) -> Array:
+        """Return Σ_i w_i ∇²φ_i: one block [[0, c], [c, 0]], c = Σ_i w_i x_ij, per feature j."""
+        curvature = weights @ self.inputs
+        result = np.zeros((*curvature.shape[:-1], self.n_parameters, self.n_parameters))
+        feature = np.arange(curvature.shape[-1])
+        result[..., 2 * feature, 2 * feature + 1] = curvature
+        result[..., 2 * feature + 1, 2 * feature] = curvature
+        return result
+
+    def minimum(self, *squares: float) -> Array:
+        r"""Return the minimum with u_j² + v_j² = s_j and u_j ≥ |v_j|.
+
+        u_j² = (s_j + √(s_j² − 4β_j²))/2 and v_j = β_j/u_j.
+
+        Parameters
+        ----------
+        *squares : float
+            One s_j ≥ 2|β_j| per feature.
+
+        Returns
+        -------
+        array, shape (2d,)
+
+        Raises
+        ------
+        ValueError
+            If the number of values is wrong or some s_j < 2|β_j| (there is no such minimum).
+        """
+        s = check.finite_array("squares", squares, ndim=1)
+        if s.size != self.coefficients.size:
+            raise ValueError(
+                f"squares must give one value per feature ({self.coefficients.size}), got {s.size}."
+            )
+        smallest = 2 * np.abs(self.coefficients)
+        if (s < smallest).any():
+            raise ValueError(
+                f"squares must be at least 2|β| = {smallest.tolist()}, got {s.tolist()}; "
+                "u² + v² ≥ 2|uv| leaves no minimum below."
+            )
+        u = np.sqrt((s + np.sqrt(s**2 - smallest**2)) / 2)
+        v = np.divide(self.coefficients, u, out=np.zeros_like(u), where=u > 0)
+        return np.stack([u, v], axis=-1).reshape(-1)
+
+
+class ScalarFactorization(DiagonalLinearNetwork):
+    r"""F(θ, x) = θ₁θ₂x with targets y_i = x_i; one input 1 gives L = ½(1 − θ₁θ₂)².
+
+    Minima θ₁θ₂ = 1, indexed by s = θ₁² + θ₂² ≥ 2; all gradients there are parallel and
+    K = s x xᵀ. The whole dynamics depends on (δ, s) with δ = 1 − θ₁θ₂ (`exact_coordinates`).
+
+    Source: our derivation.
+
+    Parameters
+    ----------
+    inputs : array, shape (N,)
+    probabilities : array, shape (N,), optional
+        Uniform by default.
+
+    Examples
+    --------
+    >>> problem = ScalarFactorization()
+    >>> problem.hessian(problem.minimum(2.0)).round(12)
+    array([[1., 1.],
+           [1., 1.]])
+    """
+
+    def __init__(self, inputs: ArrayLike = (1.0,), probabilities: ArrayLike | None = None) -> None:
+        column = check.finite_array("inputs", inputs, ndim=1)[:, None]
+        super().__init__(column, [1.0], probabilities)
+
+    @property
+    def curvatures(self) -> Array:
+        """Return c_i = x_i², shape (N,): sample i has curvature c_i s at the minimum s."""
+        return self.inputs[:, 0] ** 2
+
+    def exact_coordinates(self, theta: Array) -> tuple[Array, Array]:
+        """Return (δ, s) = (1 − θ₁θ₂, θ₁² + θ₂²): shape (..., 2) -> two arrays of shape (...)."""
+        return 1 - theta[..., 0] * theta[..., 1], (theta**2).sum(axis=-1)
+
+
+class ReluPair(ScalarFactorization):
+    r"""Paper D's example: F(θ, x) = ReLU(θ₂ ReLU(θ₁x)) with positive inputs and targets y = x.
+
+    For θ > 0 this is `ScalarFactorization`; elsewhere the network is dead (F = 0, zero gradient),
+    a flat plateau of positive loss. At a minimum μ = log|1 − ηs Σp_i x_i²| and
+    λ = Σ p_i log|1 − ηs x_i²|.
+
+    Source: paper D, section 5 and appendix C (the model, its data and its minima); the formulas
+    for μ and λ are our derivation.
+
+    Parameters
+    ----------
+    inputs : array, shape (N,)
+        Positive; the paper's data are (0.9, 2.5).
+    probabilities : array, shape (N,), optional
+        Uniform by default; the paper's p is the first of two.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> problem = ReluPair()
+    >>> problem.residuals(np.array([1.0, 1.0]))
+    array([0., 0.])
+    >>> problem.gradient(np.array([-1.0, 1.0]))
+    array([0., 0.])
+    """
+
+    def __init__(
+        self, inputs: ArrayLike = (0.9, 2.5), probabilities: ArrayLike | None = None
+    ) -> None:
+        super().__init__(inputs, probabilities)
+        if (self.inputs <= 0).any():
+            raise ValueError(
+                f"inputs must be positive, got {self.inputs[:, 0].tolist()}; the minima θ₁θ₂ = 1 "
+                "with θ > 0 see positive inputs only."
+            )
+
+    def residuals(self, theta: Array, samples: Indices | None = None) -> Array:
+        """Return (θ₁θ₂ − 1)x_i where both parameters are positive, −x_i elsewhere."""
+        dead = -_rows(self.inputs, samples)[..., 0]
+        return np.where(self.alive(theta)[..., None], super().residuals(theta, samples), dead)
+
+    def jacobian(self, theta: Array, samples: Indices | None = None) -> Array:
+        """Return the rows (θ₂x_i, θ₁x_i) where both parameters are positive, 0 elsewhere."""
+        return super().jacobian(theta, samples) * self.alive(theta)[..., None, None]
+
+    def residual_curvature(self, theta: Array, weights: Array) -> Array:
+        """Return that of the factorisation where alive, 0 elsewhere."""
+        return super().residual_curvature(theta, weights) * self.alive(theta)[..., None, None]
+
+    def alive(self, theta: Array) -> NDArray[np.bool_]:
+        """Return whether the network responds to its inputs: θ > 0, shape (..., 2) -> (...)."""
+        return np.asarray((theta > 0).all(axis=-1))
+
+
+class TwoLayerNetwork(Problem):
+    r"""F(θ, x) = aᵀ tanh(Wx + b), θ = (W, b, a) flattened, with an analytic Jacobian.
+
+    Source: standard; the book's real-data example.
+
+    Parameters
+    ----------
+    inputs : array, shape (N, d)
+    targets : array, shape (N,)
+    width : int
+        Hidden units h; D = h(d + 2) parameters.
+    probabilities : array, shape (N,), optional
+        Uniform by default.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> network = TwoLayerNetwork([[0.0], [1.0]], [0.0, 1.0], width=1)
+    >>> network.residuals(np.array([1.0, 0.0, 1.0])) + [0.0, 1.0] == np.tanh([0.0, 1.0])
+    array([ True,  True])
+    """
+
+    def __init__(
+        self,
+        inputs: ArrayLike,
+        targets: ArrayLike,
+        width: int,
+        probabilities: ArrayLike | None = None,
+    ) -> None:
+        self.inputs, self.targets = _samples(inputs, targets)
+        self.width = check.integer("width", width)
+        self.probabilities = check.probabilities(probabilities, len(self.inputs))
+        self.n_parameters = self.width * (self.inputs.shape[1] + 2)
+
+    def initial(self, rng: int | np.random.Generator | None = None) -> Array:
+        """Return random parameters: W ~ N(0, 1/d), b = 0, a ~ N(0, 1/h); shape (D,)."""
+        generator = check.generator(rng)
+        h, d = self.width, self.inputs.shape[1]
+        hidden = generator.normal(size=h * d) / np.sqrt(d)
+        return np.concatenate([hidden, np.zeros(h), generator.normal(size=h) / np.sqrt(h)])
+
+    def residuals(self, theta: Array, samples: Indices | None = None) -> Array:
+        """Return F(θ, x_i) − y_i."""
+        inputs, targets = _rows(self.inputs, samples), _rows(self.targets, samples)
+        activation, output = self._forward(theta, inputs)
+        return (activation @ output[..., None])[..., 0] - targets
+
+    def jacobian(self, theta: Array, samples: Indices | None = None) -> Array:
+        """Return the rows (a_k (1 − t_k²) x_i, a_k (1 − t_k²), t_k), t = tanh(Wx_i + b)."""
+        inputs = _rows(self.inputs, samples)
+        activation, output = self._forward(theta, inputs)
+        slope = output[..., None, :] * (1 - activation**2)
+        weights = slope[..., None] * inputs[..., None, :]
+        flat = weights.reshape(*weights.shape[:-2], -1)
+        return np.concatenate([flat, slope, activation], axis=-1)
+
+    def residual_curvature(self, theta: Array, weights: Array) -> Array:
+        """Return Σ_i w_i ∇²φ_i: unit k couples only with itself, through (x_i, 1) and t_k."""
+        activation, output = self._forward(theta, self.inputs)
+        h, d = self.width, self.inputs.shape[1]
+        extended = np.concatenate([self.inputs, np.ones((self.n_samples, 1))], axis=1)
+        slope = weights[..., None] * (1 - activation**2)
+        bend = -2 * output[..., None, :] * activation * slope
+        inner = np.einsum("...ik,ia,ib->...kab", bend, extended, extended, optimize=True)
+        mixed = np.einsum("...ik,ia->...ka", slope, extended)
+        result = np.zeros((*inner.shape[:-3], self.n_parameters, self.n_parameters))
+        for k in range(h):
+            own = np.append(np.arange(k * d, (k + 1) * d), h * d + k)
+            result[..., own[:, None], own] = inner[..., k, :, :]
+            result[..., own, h * (d + 1) + k] = mixed[..., k, :]
+            result[..., h * (d + 1) + k, own] = mixed[..., k, :]
+        return result
+
+    def _forward(self, theta: Array, inputs: Array) -> tuple[Array, Array]:
+        h, d = self.width, self.inputs.shape[1]
+        hidden = theta[..., : h * d].reshape(*theta.shape[:-1], h, d)
+        bias = theta[..., None, h * d : h * (d + 1)]
+        activation = np.tanh(inputs @ np.swapaxes(hidden, -1, -2) + bias)
+        return activation, theta[..., h * (d + 1) :]
+
+
+def _combine(weights: Array, jacobian: Array) -> Array:
+    """Return Σ_i weights_i g_i for the rows g_i of `jacobian`."""
+    return np.asarray((weights[..., None, :] @ jacobian)[..., 0, :])
+
+
+def _samples(inputs: ArrayLike, targets: ArrayLike) -> tuple[Array, Array]:
+    """Validate a data set: inputs of shape (N, d), targets of shape (N,)."""
+    x = check.finite_array("inputs", inputs, ndim=2)
+    y = check.finite_array("targets", targets, ndim=1)
+    if len(x) != len(y):
+        raise ValueError(
+            f"targets has length {len(y)} but inputs has {len(x)} rows; pass one per sample."
+        )
+    return x, y
+
+
+def _rows(array: Array, samples: Indices | None) -> Array:
+    """Return the rows of the data that a batch asks for."""
+    return array if samples is None else array[samples]

@@ -1,0 +1,127 @@
+"""How SGD picks a batch: which samples, with which probability, with or without replacement."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from itertools import combinations, combinations_with_replacement
+from math import comb, factorial
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from stabcore import _validation as check
+from stabcore._random import alias_table
+from stabcore._validation import Array
+
+
+class Sampling:
+    r"""The law of one batch of `batch_size` indices out of `n_samples`.
+
+    Without replacement every subset of size B is equally likely, which is only meaningful for
+    uniform probabilities; with replacement the B indices are independent with law p. The mean
+    gradient is that of L = Σ p_i l_i in both cases.
+
+    Source: Mulayoff & Michaeli 2024 for batches without replacement.
+
+    Parameters
+    ----------
+    n_samples : int
+    batch_size : int
+        B; at most `n_samples` without replacement.
+    probabilities : array, shape (n_samples,), optional
+        Uniform by default.
+    replacement : bool, optional
+        By default False for uniform probabilities and True otherwise.
+
+    Raises
+    ------
+    ValueError
+        If an argument is invalid, or non-uniform probabilities are asked for without replacement
+        in a batch larger than one.
+
+    Examples
+    --------
+    >>> for batch, probability in Sampling(3, batch_size=2).batches():
+    ...     print(batch, round(probability, 12))
+    (0, 1) 0.333333333333
+    (0, 2) 0.333333333333
+    (1, 2) 0.333333333333
+    """
+
+    def __init__(
+        self,
+        n_samples: int,
+        batch_size: int = 1,
+        probabilities: ArrayLike | None = None,
+        replacement: bool | None = None,
+    ) -> None:
+        self.n_samples = check.integer("n_samples", n_samples)
+        self.probabilities = check.probabilities(probabilities, self.n_samples)
+        self.probabilities.setflags(write=False)
+        spread = float(np.ptp(self.probabilities))
+        uniform = spread <= check.PROBABILITY_TOLERANCE / self.n_samples
+        self.replacement = not uniform if replacement is None else replacement
+        self.batch_size = check.batch_size(batch_size, self.n_samples, replacement=self.replacement)
+        if not (uniform or self.independent):
+            raise ValueError(
+                "replacement=False needs uniform probabilities when batch_size is larger than 1 "
+                f"(got batch_size {batch_size}): drawing in turn without replacement does not "
+                "follow the gradient of the weighted loss on average; use replacement=True."
+            )
+
+    @property
+    def independent(self) -> bool:
+        """Whether the indices inside a batch are independent (B = 1, or with replacement)."""
+        return self.replacement or self.batch_size == 1
+
+    @property
+    def full_batch(self) -> bool:
+        """Whether every batch is the whole data set, so that SGD is GD."""
+        return self.n_samples == 1 or (self.batch_size == self.n_samples and not self.independent)
+
+    @property
+    def count(self) -> int:
+        """Number of different batches (as multisets)."""
+        if self.independent:
+            return comb(self.n_samples + self.batch_size - 1, self.batch_size)
+        return comb(self.n_samples, self.batch_size)
+
+    def batches(self) -> Iterator[tuple[tuple[int, ...], float]]:
+        """Yield every batch (indices ascending) with its probability."""
+        indices = range(self.n_samples)
+        if not self.independent:
+            for batch in combinations(indices, self.batch_size):
+                yield batch, 1 / self.count
+            return
+        for batch in combinations_with_replacement(indices, self.batch_size):
+            arrangements = factorial(self.batch_size)
+            for index in set(batch):
+                arrangements //= factorial(batch.count(index))
+            yield batch, arrangements * float(np.prod(self.probabilities[list(batch)]))
+
+    def draw(self, size: int, rng: int | np.random.Generator | None = None) -> NDArray[np.intp]:
+        """Return `size` independent batches, shape (size, batch_size).
+
+        Parameters
+        ----------
+        size : int
+        rng : int, numpy.random.Generator or None
+
+        Returns
+        -------
+        array of int, shape (size, batch_size)
+        """
+        generator = check.generator(rng)
+        shape = (check.integer("size", size), self.batch_size)
+        if self.independent:
+            cumulative = np.cumsum(self.probabilities)
+            drawn = np.searchsorted(cumulative, generator.random(shape) * cumulative[-1], "right")
+            return np.asarray(drawn, dtype=np.intp)
+        keys = generator.random((size, self.n_samples))
+        return np.argpartition(keys, self.batch_size - 1, axis=1)[:, : self.batch_size]
+
+    @cached_property
+    def alias(self) -> tuple[Array, NDArray[np.int64]]:
+        """The alias table of `probabilities`, for the compiled samplers."""
+        return alias_table(self.probabilities)

@@ -1,0 +1,627 @@
+"""Which minima are stable: λ at a minimum, the verdict of the theorems, and stable sets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.optimize import brentq
+
+from stabcore import _validation as check
+from stabcore._validation import Array
+from stabcore.exponent import Exponent
+from stabcore.gd import gd_exponent
+from stabcore.lyapunov import lyapunov_exponent
+from stabcore.lyapunov.closed_form import LogSum, log_sums
+from stabcore.minima import Minimum, as_minimum
+from stabcore.problems import ScalarFactorization
+from stabcore.products import SGDLaw
+
+Interval = tuple[float, float]
+REGIONS = ("both", "GD only", "SGD only", "neither", "undecided")
+MOST_BATCHES = 2_000
+
+
+def sgd_exponent(
+    minimum: Minimum | ArrayLike,
+    step_size: float,
+    batch_size: int = 1,
+    probabilities: ArrayLike | None = None,
+    method: str = "auto",
+    rng: int | np.random.Generator | None = None,
+    **options: Any,
+) -> Exponent:
+    r"""Return λ = lim (1/n) log‖A_{ξ_n} ⋯ A_{ξ_1}‖, whose sign decides for SGD.
+
+    A_S = I − (η/B) Σ_{i∈S} g_i g_iᵀ on the normal space. λ < 0: SGD can end at the minimum;
+    λ > 0: it cannot (for minima that are regular, see `irregularities`).
+
+    Source: papers A (Theorem B) and D.
+
+    Parameters
+    ----------
+    minimum : Minimum or array, shape (N, N)
+        The minimum, or its kernel.
+    step_size : float
+        η > 0.
+    batch_size : int
+        B.
+    probabilities : array, shape (N,), optional
+        Probability of drawing each sample; those of the minimum by default.
+    method : str
+        As in `lyapunov_exponent`.
+    rng : int, numpy.random.Generator or None
+        For Monte Carlo.
+    **options
+        For Monte Carlo: `steps`, `replicas`, `transient`.
+
+    Returns
+    -------
+    Exponent
+
+    Raises
+    ------
+    ValueError
+        If an argument is invalid; the message names it.
+
+    Examples
+    --------
+    Orthogonal gradients, λ = max_i p_i log|1 − ηk_i|:
+
+    >>> sgd_exponent([[1.0, 0.0], [0.0, 2.0]], 1.5).value == math.log(2) / 2
+    True
+    """
+    law = SGDLaw(minimum, step_size, batch_size, probabilities)
+    return lyapunov_exponent(law, method, rng, **options)
+
+
+def irregularities(minimum: Minimum | ArrayLike, step_size: float) -> tuple[str, ...]:
+    r"""Return what keeps a minimum from being *regular*, the extra hypothesis of Theorem B.
+
+    Our reading for batches of one: no ηk_i is 1 (a singular factor) or 2 (a reflection), and the
+    gradients do not split into orthogonal groups (the product is then reducible). λ is computed
+    and meaningful in all these cases; it is the theorem's conclusion that is not claimed. The
+    theorem also needs gradients whose minima form a manifold, which a singular K leaves open
+    unless the minimum was built with `Minimum.at`.
+
+    Source: the reading is ours; we could not verify it against the wording of paper A.
+
+    Parameters
+    ----------
+    minimum : Minimum or array, shape (N, N)
+    step_size : float
+        η > 0.
+
+    Returns
+    -------
+    tuple of str
+        Empty for a regular minimum.
+
+    Examples
+    --------
+    >>> irregularities([[2.0]], 0.5)
+    ('step_size * k_i is 1 for sample 0: its factor is singular',)
+    """
+    point = as_minimum(minimum)
+    scaled = check.step_size(step_size) * np.diag(point.kernel)
+    found = []
+    for level, what in ((1.0, "its factor is singular"), (2.0, "its factor is a reflection")):
+        where = np.flatnonzero(np.isclose(scaled, level, rtol=1e-12, atol=0))
+        if where.size:
+            samples = ", ".join(str(i) for i in where)
+            found.append(f"step_size * k_i is {level:g} for sample {samples}: {what}")
+    if len(point.blocks) > 1:
+        found.append(
+            f"the gradients split into {len(point.blocks)} mutually orthogonal groups: "
+            "the product is reducible"
+        )
+    if point.rank < point.n_samples and point.jacobian is None:
+        found.append(
+            f"the gradients are linearly dependent (rank {point.rank} of {point.n_samples}): "
+            "from the kernel alone it is open whether the minima form a manifold"
+        )
+    return tuple(found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stability:
+    """What the two theorems say of one minimum at one step size.
+
+    Attributes
+    ----------
+    gd, sgd : Exponent
+        μ and λ.
+    irregularities : tuple of str
+        See `irregularities`; empty when Theorem B applies as it stands.
+    """
+
+    gd: Exponent
+    sgd: Exponent
+    irregularities: tuple[str, ...]
+
+    @property
+    def region(self) -> str:
+        """One of "both", "GD only", "SGD only", "neither", "undecided" (a sign is 0 or open)."""
+        return REGIONS[int(region(_sign(self.gd), _sign(self.sgd)))]
+
+    def __str__(self) -> str:
+        """Return the verdict in one paragraph."""
+        lines = [f"stable for: {self.region}", f"  mu     = {self.gd}", f"  lambda = {self.sgd}"]
+        return "\n".join(lines + [f"  note: {reason}" for reason in self.irregularities])
+
+
+def stability(
+    minimum: Minimum | ArrayLike,
+    step_size: float,
+    batch_size: int = 1,
+    probabilities: ArrayLike | None = None,
+    rng: int | np.random.Generator | None = None,
+    **options: Any,
+) -> Stability:
+    """Return μ, λ and the verdict of Theorems A and B for one minimum and step size.
+
+    Source: papers A and D.
+
+    Parameters
+    ----------
+    minimum : Minimum or array, shape (N, N)
+        The minimum, or its kernel.
+    step_size : float
+        η > 0.
+    batch_size : int
+        B.
+    probabilities : array, shape (N,), optional
+        Weights of the loss and of the sampling; those of the minimum by default.
+    rng : int, numpy.random.Generator or None
+        For Monte Carlo.
+    **options
+        For Monte Carlo: `steps`, `replicas`, `transient`.
+
+    Returns
+    -------
+    Stability
+
+    Raises
+    ------
+    ValueError
+        If an argument is invalid; the message names it.
+
+    Examples
+    --------
+    >>> from stabcore import Minimum, ReluPair
+    >>> problem = ReluPair()
+    >>> stability(Minimum.at(problem, problem.minimum(3.0)), 0.15).region
+    'GD only'
+    """
+    point = as_minimum(minimum)
+    return Stability(
+        gd=gd_exponent(point, step_size, probabilities),
+        sgd=sgd_exponent(point, step_size, batch_size, probabilities, rng=rng, **options),
+        irregularities=irregularities(point, step_size),
+    )
+
+
+def region(gd_sign: ArrayLike, sgd_sign: ArrayLike) -> np.ndarray:
+    """Return the index into `REGIONS` for signs of μ and λ (0 or NaN: undecided), elementwise.
+
+    Parameters
+    ----------
+    gd_sign, sgd_sign : arrays
+        Numbers whose signs count, for instance the exponents themselves.
+
+    Returns
+    -------
+    array of int
+
+    Examples
+    --------
+    >>> [REGIONS[i] for i in region([-1.0, -1.0, 1.0, 1.0], [-1.0, 1.0, -1.0, 1.0])]
+    ['both', 'GD only', 'SGD only', 'neither']
+    """
+    gd, sgd = np.sign(gd_sign), np.sign(sgd_sign)
+    decided = (gd * sgd != 0) & ~np.isnan(gd * sgd)
+    return np.where(decided, 2 * (gd > 0) + (sgd > 0), REGIONS.index("undecided"))
+
+
+def _sign(exponent: Exponent) -> int:
+    return exponent.sign or 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StableSet:
+    """The part of [lower, upper] where an exponent is negative, as disjoint intervals.
+
+    They are open, but for ends that are the domain's own (and positive: η = 0 is no step).
+
+    Attributes
+    ----------
+    intervals : tuple of (float, float)
+        Ascending. An interval of zero width is a point where the exponent is −∞ but which has no
+        neighbours in floating point at which it is negative.
+    brackets : tuple of (float, float)
+        One per end of an interval inside the domain: the true end lies between these numbers.
+    lower, upper : float
+        The domain that was searched; `upper` may be infinite.
+    resolution : float
+        0 when every sign change is found by construction; otherwise the largest spacing of the
+        scan, and intervals or gaps narrower than that may have been missed.
+    """
+
+    intervals: tuple[Interval, ...]
+    brackets: tuple[Interval, ...]
+    lower: float
+    upper: float
+    resolution: float = 0.0
+
+    def __contains__(self, value: float) -> bool:
+        """Whether the exponent is negative at `value`."""
+        return bool(self.contains(value))
+
+    def __bool__(self) -> bool:
+        """Whether there is a stable interval at all."""
+        return bool(self.intervals)
+
+    def contains(self, values: ArrayLike) -> np.ndarray:
+        """Return elementwise whether the exponent is negative at `values`."""
+        array = np.asarray(values, dtype=np.float64)
+        inside = np.zeros(array.shape, dtype=bool)
+        for low, high in self.intervals:
+            above = (low <= array) if low == high or 0 < low == self.lower else (low < array)
+            below = (array <= high) if low == high or high == self.upper else (array < high)
+            inside |= above & below
+        return inside
+
+    def restricted(self, lower: float, upper: float = math.inf) -> StableSet:
+        """Return the part of this set inside [lower, upper]."""
+        low, high = max(lower, self.lower), min(upper, self.upper)
+        cut = ((max(a, low), min(b, high)) for a, b in self.intervals if b > low and a < high)
+        return StableSet(
+            intervals=tuple(cut),
+            brackets=tuple(b for b in self.brackets if low < b[0] and b[1] < high),
+            lower=low,
+            upper=high,
+            resolution=self.resolution,
+        )
+
+    def scaled(self, factor: float) -> StableSet:
+        """Return the set with every number multiplied by `factor` > 0."""
+        return StableSet(
+            intervals=tuple((a * factor, b * factor) for a, b in self.intervals),
+            brackets=tuple((a * factor, b * factor) for a, b in self.brackets),
+            lower=self.lower * factor,
+            upper=self.upper * factor,
+            resolution=self.resolution * factor,
+        )
+
+    def __str__(self) -> str:
+        """Return the intervals the way one writes them."""
+        text = " and ".join(f"({a:.7g}, {b:.7g})" for a, b in self.intervals) or "empty"
+        return text if self.resolution == 0 else f"{text} (scan of spacing {self.resolution:.2g})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StableSets:
+    """The stable sets of gradient descent (μ < 0) and of SGD (λ < 0)."""
+
+    gd: StableSet
+    sgd: StableSet
+
+
+def stable_steps(
+    minimum: Minimum | ArrayLike,
+    batch_size: int = 1,
+    probabilities: ArrayLike | None = None,
+    *,
+    upper: float | None = None,
+    points: int = 64,
+    rng: int | np.random.Generator | None = 0,
+    **options: Any,
+) -> StableSets:
+    r"""Return all step sizes at which a minimum is stable, for GD and for SGD.
+
+    λ(η) is not monotone and may be negative on several disjoint intervals. Where λ is a closed
+    form (`stabcore.lyapunov.closed_form`) it is concave between its poles, so all sign changes are
+    found. Elsewhere (0, 2/max k_i) is stable (every factor is a contraction), and beyond the last
+    root of the determinant bound (1/r) E log|det A_S| ≤ λ nothing is; λ is scanned in between
+    with Monte Carlo, and every sign change is bracketed as tightly as its error allows.
+
+    Source: our derivation.
+
+    Parameters
+    ----------
+    minimum : Minimum or array, shape (N, N)
+        The minimum, or its kernel.
+    batch_size : int
+        B.
+    probabilities : array, shape (N,), optional
+        Those of the minimum by default.
+    upper : float, optional
+        Largest step size to look at; by default all of them.
+    points : int
+        Points of the scan, where one is needed.
+    rng : int, numpy.random.Generator or None
+        For Monte Carlo. An int gives every step size the same random choices.
+    **options
+        For Monte Carlo: `steps`, `replicas`, `transient`.
+
+    Returns
+    -------
+    StableSets
+        Two `StableSet`, `gd` and `sgd`.
+
+    Raises
+    ------
+    ValueError
+        If an argument is invalid; the message names it.
+
+    Examples
+    --------
+    Two parallel gradients; the second stable interval contains 1/k_1, where λ = −∞:
+
+    >>> sets = stable_steps([[1.0, 4.0], [4.0, 16.0]])
+    >>> print(sets.gd, "|", sets.sgd)
+    (0, 0.2352941) | (0, 0.134732) and (0.927768, 1.0625)
+    """
+    point = as_minimum(minimum)
+    end = math.inf if upper is None else check.step_size(upper, "upper")
+    law = SGDLaw(point, 1.0, batch_size, probabilities)
+    spectrum = point.hessian_spectrum(law.sampling.probabilities)
+    gd = _intersection([_negative(np.ones(1), kappa[None]) for kappa in np.unique(spectrum)])
+    sums = log_sums(law)
+    if sums is not None:
+        sgd = _intersection([_negative(*terms) for terms in sums])
+        return StableSets(gd=gd.restricted(0.0, end), sgd=sgd.restricted(0.0, end))
+    reach = max(b for _, b in _negative(*_determinant_bound(law, rng)).intervals)
+    drawn = np.flatnonzero(law.sampling.probabilities)
+    if Minimum(point.kernel[np.ix_(drawn, drawn)]).rank < point.rank:
+        nowhere = StableSet(intervals=(), brackets=(), lower=0.0, upper=end)
+        return StableSets(gd=gd.restricted(0.0, end), sgd=nowhere)
+    start = 2 / float(np.diag(point.kernel)[drawn].max())
+    last = min(end, reach)
+    if last <= start:
+        everywhere = StableSet(intervals=((0.0, end),), brackets=(), lower=0.0, upper=end)
+        return StableSets(gd=gd.restricted(0.0, end), sgd=everywhere)
+
+    def exponent(step_size: float) -> Exponent:
+        return sgd_exponent(point, step_size, batch_size, probabilities, rng=rng, **options)
+
+    scan = stable_set(exponent, start, last, points=points)
+    intervals = [(0.0, start), *scan.intervals]
+    if len(intervals) > 1 and intervals[1][0] == start:
+        intervals[:2] = [(0.0, intervals[1][1])]
+    sgd = StableSet(
+        intervals=tuple(intervals),
+        brackets=scan.brackets,
+        lower=0.0,
+        upper=end,
+        resolution=scan.resolution,
+    )
+    return StableSets(gd=gd.restricted(0.0, end), sgd=sgd)
+
+
+def stable_arcs(
+    problem: ScalarFactorization,
+    step_size: float,
+    batch_size: int = 1,
+    probabilities: ArrayLike | None = None,
+) -> StableSets:
+    r"""Return the stable minima of a two-parameter problem, as sets of s = θ₁² + θ₂² ≥ 2.
+
+    The kernel is proportional to s along the minima, so the exponents depend on ηs alone and the
+    arcs are the stable step sizes of the kernel at s = 1, divided by η: every one is found.
+
+    Source: our derivation; the example is paper D's.
+
+    Parameters
+    ----------
+    problem : ScalarFactorization or ReluPair
+    step_size : float
+        η > 0.
+    batch_size : int
+        B.
+    probabilities : array, shape (N,), optional
+        Those of the problem by default.
+
+    Returns
+    -------
+    StableSets
+
+    Raises
+    ------
+    ValueError
+        If an argument is invalid; the message names it.
+
+    Examples
+    --------
+    Paper D's figure 4, with the second arc that its window does not show:
+
+    >>> from stabcore import ReluPair
+    >>> print(stable_arcs(ReluPair(), 0.15).sgd)
+    (2, 2.635898) and (6.661222, 9.297119)
+    """
+    eta = check.step_size(step_size)
+    inputs = problem.inputs[:, 0]
+    unit = Minimum(np.outer(inputs, inputs), problem.probabilities)
+    steps = stable_steps(unit, batch_size, probabilities)
+    return StableSets(
+        gd=steps.gd.scaled(1 / eta).restricted(2.0), sgd=steps.sgd.scaled(1 / eta).restricted(2.0)
+    )
+
+
+def stable_set(
+    exponent: Callable[[float], Exponent], lower: float, upper: float, *, points: int = 64
+) -> StableSet:
+    """Return where an exponent is negative on [lower, upper], by a scan and refined brackets.
+
+    For a family of minima t ↦ θ(t) pass `lambda t: sgd_exponent(minimum(t), step_size, rng=0)`.
+    Every sign change between neighbouring points is refined by bisection, until it is known to
+    one part in 10¹² or the error of the exponent hides the sign; what was reached is `brackets`.
+
+    Parameters
+    ----------
+    exponent : callable
+        t -> Exponent.
+    lower, upper : float
+        The domain, `lower` < `upper`, both finite.
+    points : int
+        Points of the scan, at least 2.
+
+    Returns
+    -------
+    StableSet
+
+    Raises
+    ------
+    ValueError
+        If the domain is empty or not finite, or `points` is too small.
+
+    Examples
+    --------
+    >>> found = stable_set(lambda t: gd_exponent([[t]], 1.0), 0.5, 3.0)
+    >>> print(found)
+    (0.5, 2) (scan of spacing 0.04)
+    """
+    low = check.real("lower", lower)
+    high = check.real("upper", upper, above=low)
+    grid = np.linspace(low, high, check.integer("points", points, minimum=2))
+    values = [exponent(float(t)) for t in grid]
+    negative = [value.value < 0 for value in values]
+    brackets: list[Interval] = []
+    ends = [low] if negative[0] else []
+    for k in range(grid.size - 1):
+        if negative[k] != negative[k + 1]:
+            bracket = _bisect(exponent, float(grid[k]), float(grid[k + 1]), negative[k])
+            brackets.append(bracket)
+            ends.append(sum(bracket) / 2)
+    if negative[-1]:
+        ends.append(high)
+    return StableSet(
+        intervals=tuple(zip(ends[::2], ends[1::2], strict=True)),
+        brackets=tuple(brackets),
+        lower=low,
+        upper=high,
+        resolution=float(grid[1] - grid[0]),
+    )
+
+
+def _bisect(
+    exponent: Callable[[float], Exponent], low: float, high: float, negative_low: bool
+) -> Interval:
+    """Shrink (low, high), across which the sign changes, while the sign in the middle is known."""
+    while high - low > 1e-12 * max(abs(low), abs(high)):
+        middle = (low + high) / 2
+        sign = exponent(middle).sign
+        if sign == 0:
+            return middle, middle
+        if sign is None:
+            break
+        if (sign < 0) == negative_low:
+            low = middle
+        else:
+            high = middle
+    return low, high
+
+
+def _negative(weights: Array, coefficients: Array) -> StableSet:
+    """Return {η > 0 : f(η) < 0} for the log-sum f(η) = Σ_m w_m log|1 − ηc_m|."""
+    # With poles π_m = 1/c_m, f = Σ w_m (log|η − π_m| − log π_m) is concave between neighbouring
+    # poles (f'' = −Σ w_m/(η − π_m)²). So f < 0 up to the first pole (f(0) = 0, f'(0) < 0); between
+    # two poles it is positive on one interval around its maximum, or nowhere; beyond the last pole
+    # it increases from −∞ to +∞. The ends below are all its sign changes.
+    used = (weights > 0) & (coefficients > 0)
+    if not used.any():
+        return StableSet(intervals=(), brackets=(), lower=0.0, upper=math.inf)
+    w, poles = weights[used], 1 / coefficients[used]
+    ordered = np.unique(poles)
+
+    def value(eta: float) -> float:
+        distance = np.abs(eta - poles)
+        if not distance.all():
+            return -math.inf
+        return float(w @ (np.log(distance) - np.log(poles)))
+
+    def slope(eta: float) -> float:
+        return float((w / (eta - poles)).sum())
+
+    intervals: list[Interval] = []
+    brackets: list[Interval] = []
+    start = 0.0
+    for left, right in zip(ordered, [*ordered[1:], math.inf], strict=True):
+        summit = _summit(slope, value, float(left), float(right))
+        if value(summit) <= 0:
+            continue
+        first = _root(value, float(left), summit)
+        intervals.append((start, first))
+        brackets.append(_neighbours(first))
+        if math.isinf(right):
+            break
+        start = _root(value, float(right), summit)
+        brackets.append(_neighbours(start))
+    return StableSet(
+        intervals=tuple(intervals), brackets=tuple(brackets), lower=0.0, upper=math.inf
+    )
+
+
+def _summit(
+    slope: Callable[[float], float], value: Callable[[float], float], left: float, right: float
+) -> float:
+    """Return where a log-sum is largest between two poles, or a positive point past the last."""
+    if math.isinf(right):
+        summit = 2 * left
+        while value(summit) <= 0:
+            summit *= 2
+        return summit
+    low, high = np.nextafter(left, right), np.nextafter(right, left)
+    if low >= high or slope(low) <= 0:
+        return float(low)
+    if slope(high) >= 0:
+        return float(high)
+    return float(brentq(slope, low, high, xtol=1e-300, rtol=4 * np.finfo(float).eps))
+
+
+def _root(value: Callable[[float], float], pole: float, positive: float) -> float:
+    """Return the sign change between a pole (value −∞) and a point where the value is positive."""
+    inner = float(np.nextafter(pole, positive))
+    if value(inner) >= 0:
+        return pole  # the sliver around the pole is thinner than a rounding
+    return float(brentq(value, inner, positive, xtol=1e-300, rtol=4 * np.finfo(float).eps))
+
+
+def _neighbours(root: float) -> Interval:
+    """Return the bracket of a root known to a few roundings."""
+    return root * (1 - 1e-14), root * (1 + 1e-14)
+
+
+def _intersection(sets: list[StableSet]) -> StableSet:
+    """Return where the largest of several exponents is negative."""
+    first, *others = sets
+    intervals = first.intervals
+    for other in others:
+        intervals = tuple(
+            (max(a, c), min(b, d))
+            for a, b in intervals
+            for c, d in other.intervals
+            if max(a, c) < min(b, d)
+        )
+    ends = {end for interval in intervals for end in interval}
+    brackets = sorted(
+        {b for s in sets for b in s.brackets if any(b[0] <= end <= b[1] for end in ends)}
+    )
+    return StableSet(intervals=intervals, brackets=tuple(brackets), lower=0.0, upper=math.inf)
+
+
+def _determinant_bound(law: SGDLaw, rng: int | np.random.Generator | None) -> LogSum:
+    """Return the log-sum (1/r) E log|det A_S| ≤ λ, over all batches or a sample of many."""
+    sampling = law.sampling
+    if sampling.count <= MOST_BATCHES:
+        batches, weights = (np.array(part) for part in zip(*sampling.batches(), strict=True))
+    else:
+        batches = sampling.draw(MOST_BATCHES, rng)
+        weights = np.full(MOST_BATCHES, 1 / MOST_BATCHES)
+    grams = law.minimum.kernel[batches[:, :, None], batches[:, None, :]]
+    eigenvalues = np.maximum(np.linalg.eigvalsh(grams), 0) / sampling.batch_size
+    return np.repeat(weights, sampling.batch_size) / law.dimension, eigenvalues.reshape(-1)

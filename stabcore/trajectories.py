@@ -1,0 +1,414 @@
+r"""Simulation, the check on every prediction: many replicas of GD or SGD at once.
+
+Two ways to follow a run. In plain coordinates any `Problem` will do, down to the rounding error
+of its residuals. For the two-parameter problems the pair (δ, s) = (1 − θ₁θ₂, θ₁² + θ₂²) evolves by
+itself; with c = ηx² (a batch: the mean),
+
+    δ' = δ (1 − cs − c²δ(1 − δ)),    s' = s + 4cδ(1 − δ) + c²δ²s,
+
+so δ is only ever *multiplied*, and is known to a relative rounding error down to 10⁻²⁵⁰. This
+matters: near an unstable minimum log|δ| is a random walk with a small drift, and a run that is
+called converged because its loss fell below 10⁻²⁰, or because θ₁θ₂ rounded to 1, may be one of
+the many that would have come back. (Our derivation.)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numba import njit
+from numpy.typing import ArrayLike, NDArray
+
+from stabcore import _validation as check
+from stabcore._random import next_index, next_subset, run_replicas, stream_states
+from stabcore._validation import Array
+from stabcore.problems import Problem, ReluPair, ScalarFactorization
+from stabcore.sampling import Sampling
+
+FLOOR = 1e-250
+CEILING = 1e150
+UNDECIDED, CONVERGED, DEAD, DIVERGED = range(4)  # plain integers for the compiled loop
+
+
+class Fate(IntEnum):
+    """How a run in exact coordinates ended."""
+
+    UNDECIDED = UNDECIDED
+    """Still moving when the steps ran out."""
+    CONVERGED = CONVERGED
+    """|δ| fell below 10⁻²⁵⁰."""
+    DEAD = DEAD
+    """A ReLU died: the run is stuck on the plateau F = 0."""
+    DIVERGED = DIVERGED
+    """|δ| or s exceeded 10¹⁵⁰."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExactRuns:
+    """The ends of many runs in exact coordinates.
+
+    Attributes
+    ----------
+    delta, s : arrays, shape (R,)
+        Where each run stopped; for a converged one s tells which minimum it found.
+    fate : array of int, shape (R,)
+        Values of `Fate`.
+    steps : array of int, shape (R,)
+        Steps taken until the fate was decided.
+    history : array, shape (T, R)
+        log|δ| at steps 0, k, 2k, ... for `record_every` = k, and T = 0 if that is 0; NaN after
+        the fate was decided.
+    """
+
+    delta: Array
+    s: Array
+    fate: NDArray[np.int64]
+    steps: NDArray[np.int64]
+    history: Array
+
+    def share(self, fate: Fate) -> float:
+        """Return the share of runs with this fate."""
+        return float((self.fate == fate).mean())
+
+    @property
+    def limits(self) -> Array:
+        """The minima found: s of the converged runs."""
+        return np.asarray(self.s[self.fate == Fate.CONVERGED])
+
+
+def exact_runs(
+    problem: ScalarFactorization,
+    delta: ArrayLike,
+    s: ArrayLike,
+    step_size: float,
+    steps: int,
+    *,
+    batch_size: int | None = 1,
+    probabilities: ArrayLike | None = None,
+    rng: int | np.random.Generator | None = None,
+    record_every: int = 0,
+) -> ExactRuns:
+    r"""Run SGD (or GD) on a two-parameter problem in exact coordinates.
+
+    Source: our derivation; the example is paper D's.
+
+    Parameters
+    ----------
+    problem : ScalarFactorization or ReluPair
+    delta, s : arrays, shape (R,)
+        Starts, s ≥ 2|1 − δ|; for a `ReluPair` δ < 1 (the network is alive).
+    step_size : float
+        η > 0.
+    steps : int
+        Most steps per run; a run stops when its fate is decided.
+    batch_size : int or None
+        B, or None for gradient descent.
+    probabilities : array, shape (N,), optional
+        Those of the problem by default.
+    rng : int, numpy.random.Generator or None
+        Same seed, same result, on any number of cores.
+    record_every : int
+        Record log|δ| every so many steps; 0 for the ends only.
+
+    Returns
+    -------
+    ExactRuns
+
+    Raises
+    ------
+    ValueError
+        If an argument is invalid or a start is not a point of the problem.
+
+    Examples
+    --------
+    Gradient descent on ½(1 − θ₁θ₂)²:
+
+    >>> runs = exact_runs(ScalarFactorization(), [0.1], [2.5], 0.3, 2_000, batch_size=None)
+    >>> Fate(runs.fate[0]).name, bool(runs.limits[0] > 2)
+    ('CONVERGED', True)
+    """
+    rate = check.step_size(step_size)
+    limit = check.integer("steps", steps)
+    stride = check.integer("record_every", record_every, minimum=0)
+    starts = np.broadcast_arrays(check.finite_array("delta", delta), check.finite_array("s", s))
+    first, second = (np.array(part, dtype=np.float64).reshape(-1) for part in starts)
+    if (second < 2 * np.abs(1 - first) * (1 - 1e-12)).any():
+        raise ValueError(
+            "s must be at least 2|1 - delta|, since θ₁² + θ₂² ≥ 2|θ₁θ₂|; "
+            f"the smallest s - 2|1 - delta| is {(second - 2 * np.abs(1 - first)).min():.3g}."
+        )
+    relu = isinstance(problem, ReluPair)
+    if relu and (first >= 1).any():
+        raise ValueError(
+            f"delta must be below 1 for a ReluPair (θ > 0), got {first.max():.6g}: the network is "
+            "dead there and stays so."
+        )
+    weights = problem.probabilities if probabilities is None else probabilities
+    sampling = Sampling(problem.n_samples, batch_size or 1, weights)
+    rates = rate * problem.curvatures
+    if batch_size is None:  # gradient descent: one sample that has the mean curvature
+        rates, sampling = np.array([rates @ sampling.probabilities]), Sampling(1)
+    count = first.size
+    states = stream_states(check.generator(rng), count)
+    fate, taken = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    history = np.full((count, limit // stride + 1 if stride else 0), np.nan)
+    subsets = 0 if sampling.independent else sampling.n_samples
+
+    def run(part: slice) -> None:
+        _follow(
+            rates,
+            sampling.batch_size,
+            subsets,
+            *sampling.alias,
+            relu,
+            limit,
+            stride,
+            states[part],
+            first[part],
+            second[part],
+            fate[part],
+            taken[part],
+            history[part],
+        )
+
+    run_replicas(run, count)
+    second = np.maximum(second, 2 * np.abs(1 - first))  # true of s; rounding may fall just short
+    return ExactRuns(delta=first, s=second, fate=fate, steps=taken, history=history.T)
+
+
+@njit(nogil=True, cache=True)
+def _follow(  # type: ignore[no-untyped-def]
+    rates,
+    batch_size,
+    subsets,
+    threshold,
+    alias,
+    relu,
+    limit,
+    stride,
+    states,
+    deltas,
+    squares,
+    fates,
+    taken,
+    history,
+):
+    """Iterate the exact coordinates of each run until its fate is decided."""
+    permutation = np.arange(subsets)
+    for run in range(deltas.size):
+        state, delta, s = states[run], deltas[run], squares[run]
+        fate, step = UNDECIDED, 0
+        while True:
+            if stride > 0 and step % stride == 0:
+                history[run, step // stride] = np.log(abs(delta)) if delta != 0.0 else -np.inf
+            if abs(delta) < FLOOR:
+                fate = CONVERGED
+            elif not (abs(delta) < CEILING and s < CEILING):
+                fate = DIVERGED
+            if fate != UNDECIDED or step == limit:
+                break
+            c = 0.0
+            if subsets > 0:
+                next_subset(state, permutation, batch_size)
+                for b in range(batch_size):
+                    c += rates[permutation[b]]
+            else:
+                for _ in range(batch_size):
+                    c += rates[next_index(state, threshold, alias)]
+            c /= batch_size
+            move = c * delta
+            turn = move * (1.0 - delta)
+            s_next = s + 4.0 * turn + move * move * s
+            delta *= 1.0 - c * s - c * turn
+            s = s_next
+            step += 1
+            if relu and (delta >= 1.0 or move <= -1.0):
+                fate = DEAD
+                break
+        deltas[run], squares[run], fates[run], taken[run] = delta, s, fate, step
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runs:
+    """Runs in plain coordinates.
+
+    Attributes
+    ----------
+    times : array of int, shape (T,)
+        The recorded steps: 0, k, 2k, ... and the last.
+    points : array, shape (T, R, D)
+        The parameters there; NaN after a run diverged.
+    log_residuals : array, shape (T, R)
+        log|φ(θ)|, Euclidean norm over the samples.
+    """
+
+    times: NDArray[np.int64]
+    points: Array
+    log_residuals: Array
+
+    @property
+    def ends(self) -> Array:
+        """The last recorded parameters, shape (R, D)."""
+        return np.asarray(self.points[-1])
+
+    @property
+    def diverged(self) -> NDArray[np.bool_]:
+        """Whether each run left every bound, shape (R,)."""
+        return np.asarray(~np.isfinite(self.ends).all(axis=-1))
+
+    def growth_rate(self, start: int, end: int) -> tuple[float, float]:
+        """Return the mean rate of log|φ| between two recorded steps, and its standard error.
+
+        Near a minimum the rate of gradient descent tends to μ and that of SGD to λ.
+
+        Parameters
+        ----------
+        start, end : int
+            Two of `times`, `start` < `end`.
+
+        Returns
+        -------
+        mean, standard_error : float
+            In nats per step, over the runs; the error of a single run is NaN.
+
+        Raises
+        ------
+        ValueError
+            If a step was not recorded, or the two are not in order.
+        """
+        recorded = set(self.times.tolist())
+        if not (start in recorded and end in recorded and start < end):
+            raise ValueError(
+                f"start and end must be recorded steps with start < end, got {start} and {end}; "
+                f"recorded are {self.times[0]}, {self.times[1]}, ..., {self.times[-1]}."
+            )
+        first, last = self.log_residuals[np.searchsorted(self.times, [start, end])]
+        rates = (last - first) / (end - start)
+        if rates.size == 1:
+            return float(rates[0]), math.nan
+        return float(rates.mean()), float(rates.std(ddof=1) / math.sqrt(rates.size))
+
+
+def gradient_descent(
+    problem: Problem,
+    starts: ArrayLike,
+    step_size: float,
+    steps: int,
+    *,
+    record_every: int | None = None,
+) -> Runs:
+    """Run gradient descent θ ← θ − η∇L(θ) from many starts at once.
+
+    Parameters
+    ----------
+    problem : Problem
+    starts : array, shape (R, D)
+    step_size : float
+        η > 0.
+    steps : int
+    record_every : int, optional
+        Record every so many steps; only the start and the end by default.
+
+    Returns
+    -------
+    Runs
+
+    Raises
+    ------
+    ValueError
+        If an argument is invalid; the message names it.
+
+    Examples
+    --------
+    >>> runs = gradient_descent(ScalarFactorization(), [[1.5, 0.5]], 0.1, 500)
+    >>> float(runs.ends[0].prod().round(9))
+    1.0
+    """
+    return _run(problem, starts, step_size, steps, record_every, None, None)
+
+
+def stochastic_gradient_descent(
+    problem: Problem,
+    starts: ArrayLike,
+    step_size: float,
+    steps: int,
+    *,
+    batch_size: int = 1,
+    probabilities: ArrayLike | None = None,
+    rng: int | np.random.Generator | None = None,
+    record_every: int | None = None,
+) -> Runs:
+    """Run SGD from many starts at once, each with batches of its own.
+
+    Parameters
+    ----------
+    problem : Problem
+    starts : array, shape (R, D)
+    step_size : float
+        η > 0.
+    steps : int
+    batch_size : int
+        B.
+    probabilities : array, shape (N,), optional
+        Those of the problem by default.
+    rng : int, numpy.random.Generator or None
+    record_every : int, optional
+        Record every so many steps; only the start and the end by default.
+
+    Returns
+    -------
+    Runs
+
+    Raises
+    ------
+    ValueError
+        If an argument is invalid; the message names it.
+
+    Examples
+    --------
+    >>> runs = stochastic_gradient_descent(ReluPair(), [[1.2, 0.9]], 0.1, 500, rng=0)
+    >>> float(runs.ends[0].prod().round(9))
+    1.0
+    """
+    weights = problem.probabilities if probabilities is None else probabilities
+    sampling = Sampling(problem.n_samples, batch_size, weights)
+    return _run(problem, starts, step_size, steps, record_every, sampling, check.generator(rng))
+
+
+def _run(
+    problem: Problem,
+    starts: ArrayLike,
+    step_size: float,
+    steps: int,
+    record_every: int | None,
+    sampling: Sampling | None,
+    rng: np.random.Generator | None,
+) -> Runs:
+    theta = check.finite_array("starts", starts, ndim=2)
+    if theta.shape[1] != problem.n_parameters:
+        raise ValueError(
+            f"starts must have shape (runs, {problem.n_parameters}), got {theta.shape}."
+        )
+    rate = check.step_size(step_size)
+    limit = check.integer("steps", steps)
+    stride = limit if record_every is None else check.integer("record_every", record_every)
+    times = np.unique(np.append(np.arange(0, limit + 1, stride), limit))
+    points = np.empty((times.size, *theta.shape))
+    points[0] = theta
+    with np.errstate(over="ignore", invalid="ignore"):
+        for k in range(1, times.size):
+            for _ in range(times[k - 1], times[k]):
+                gradient = (
+                    problem.gradient(theta)
+                    if sampling is None
+                    else problem.batch_gradient(theta, sampling.draw(len(theta), rng))
+                )
+                theta = theta - rate * gradient
+            theta = np.where(np.isfinite(theta).all(axis=1, keepdims=True), theta, np.nan)
+            points[k] = theta
+        norms = np.linalg.norm(problem.residuals(points), axis=-1)
+    with np.errstate(divide="ignore"):
+        return Runs(times=times, points=points, log_residuals=np.log(norms))
