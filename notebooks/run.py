@@ -1,0 +1,554 @@
+"""Run the book's notebooks through papermill.
+
+Papermill itself accepts unknown parameters and wrong types, formats its output path as a string
+and changes the working directory of the whole process. Here every argument is checked before
+anything runs, each notebook has a process of its own, and a result appears under its name only
+when it is complete.
+
+    python notebooks/run.py --list
+    python notebooks/run.py gd_stability -p step_size 0.3 -o mine.ipynb
+
+A parameter is a plain literal, annotated and commented, in the cell tagged ``parameters``:
+``step_size: float = 0.15  # η``.
+"""
+
+import argparse
+import ast
+import copy
+import hashlib
+import io
+import json
+import math
+import multiprocessing
+import os
+import platform
+import re
+import signal
+import sys
+import tempfile
+import threading
+import time
+import tokenize
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import version
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import nbformat
+from nbformat import NotebookNode
+from tqdm import tqdm
+
+FOLDER = Path(__file__).resolve().parent
+ROOT = FOLDER.parent
+RUNS = ROOT / "_build" / "runs"
+PACKAGES = ("numpy", "scipy", "numba", "matplotlib", "stabcore")
+SCALARS: dict[str, Any] = {"bool": bool, "int": int, "float": float, "str": str}
+KINDS = SCALARS | {"list": list, "tuple": tuple}
+LANGUAGE = {"name": "python", "pygments_lexer": "ipython3"}
+
+
+class ParameterError(ValueError):
+    """What is wrong with the arguments of a run, everything at once; nothing was run."""
+
+
+class ExecutionError(RuntimeError):
+    """Which notebooks failed, in which cell, with which error; their old results are untouched."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a notebook, as its `parameters` cell declares it."""
+
+    name: str
+    annotation: str
+    default: object
+    comment: str
+
+    def __str__(self) -> str:
+        """Show the declaration as it stands in the notebook."""
+        declaration = f"{self.name}: {self.annotation} = {self.default!r}"
+        return f"{declaration}  # {self.comment}" if self.comment else declaration
+
+
+@dataclass(frozen=True)
+class Job:
+    """One notebook to execute: from where, to where, with which parameters changed.
+
+    With `committed`, whatever differs from run to run (durations, the source key) is left out, so
+    that executing again what is committed gives no difference unless a result changed.
+    """
+
+    source: Path
+    target: Path
+    overrides: Mapping[str, object] = field(default_factory=dict)
+    committed: bool = False
+
+
+# --- What there is to run -------------------------------------------------------------------------
+
+
+def notebooks() -> dict[str, Path]:
+    """Return the repository's notebooks by name, in alphabetical order."""
+    return {path.stem: path for path in sorted(FOLDER.glob("*.ipynb"))}
+
+
+def parameters(notebook: Path) -> dict[str, Parameter]:
+    """Read the parameters of a notebook from its cell tagged `parameters`.
+
+    Returns
+    -------
+    dict of str to Parameter
+        The parameters by name, in the order of the cell.
+
+    Raises
+    ------
+    ParameterError
+        If the cell holds anything but annotated plain literals of the types it names.
+    """
+    cells = [
+        cell.source
+        for cell in nbformat.read(notebook, as_version=4).cells
+        if cell.cell_type == "code" and "parameters" in cell.metadata.get("tags", [])
+    ]
+    source = "\n".join(cells)
+    comments = {
+        token.start[0]: token.string.lstrip("# ")
+        for token in tokenize.generate_tokens(io.StringIO(source).readline)
+        if token.type == tokenize.COMMENT
+    }
+    found = {}
+    for statement in ast.parse(source).body:
+        match statement:
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+                annotation = ast.unparse(statement.annotation)
+                comment = comments.get(statement.end_lineno or 0, "")
+            case _:
+                raise ParameterError(
+                    f"{notebook.name}: the parameters cell holds {ast.unparse(statement)!r}; "
+                    "write annotated literals only, such as step_size: float = 0.15"
+                )
+        try:
+            default = _coerce(ast.literal_eval(value), _kind(annotation))
+        except (TypeError, ValueError) as problem:
+            raise ParameterError(
+                f"{notebook.name}: the parameters cell has {ast.unparse(statement)!r}; {problem}"
+            ) from problem
+        found[name] = Parameter(name, annotation, default, comment)
+    return found
+
+
+def _kind(annotation: str) -> Any:
+    """Turn an annotation such as `list[float]` into the type it names."""
+    try:
+        kind = eval(annotation, {"__builtins__": {}}, dict(KINDS))
+    except (NameError, SyntaxError, TypeError):
+        kind = None
+    if _supported(kind):
+        return kind
+    raise TypeError(f"annotate with {', '.join(SCALARS)}, list[...] or tuple[...]")
+
+
+def _supported(kind: Any) -> bool:
+    """Say whether `kind` is a scalar type or a list or tuple of such."""
+    if get_origin(kind) in (list, tuple):
+        return all(part is Ellipsis or _supported(part) for part in get_args(kind))
+    return kind in SCALARS.values()
+
+
+def _coerce(value: object, kind: Any) -> object:
+    """Return `value` as `kind`; an int will do for a float, a bool for neither."""
+    if kind is float and type(value) is int:
+        return float(value)
+    if kind in SCALARS.values():
+        if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
+            return kind(value)
+        raise TypeError(f"{value!r} is not of type {kind.__name__}")
+    if not isinstance(value, list | tuple):
+        raise TypeError(f"{value!r} is not of type {kind}")
+    container, inner = get_origin(kind), get_args(kind)
+    if container is list or inner[-1] is Ellipsis:
+        inner = inner[:1] * len(value)
+    if len(inner) != len(value):
+        raise TypeError(f"{value!r} has {len(value)} entries, {kind} has {len(inner)}")
+    return container(_coerce(entry, part) for entry, part in zip(value, inner, strict=True))
+
+
+def _finite(value: object) -> bool:
+    """Say whether no number in `value` is infinite or NaN."""
+    if isinstance(value, list | tuple):
+        return all(map(_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def check(notebook: Path, overrides: Mapping[str, object]) -> dict[str, object]:
+    """Check the overrides of a notebook's parameters; report everything that is wrong.
+
+    Text is accepted for any type, as it comes from the command line, and read as a literal.
+
+    Returns
+    -------
+    dict of str to object
+        The overrides, with the types that the notebook declares.
+
+    Raises
+    ------
+    ParameterError
+        If a name is unknown, a value has the wrong type, or a number is NaN or infinite where the
+        published value is not.
+    """
+    known = parameters(notebook)
+    checked, problems = {}, []
+    for name, value in overrides.items():
+        if name not in known:
+            problems.append(
+                f"{notebook.stem} has no parameter {name!r} (got {value!r}); "
+                f"it has: {', '.join(known) or 'none'}"
+            )
+            continue
+        try:
+            checked[name] = _coerce(_literal(value, known[name]), _kind(known[name].annotation))
+        except TypeError as problem:
+            problems.append(
+                f"{notebook.stem}: {name} = {value!r}: {problem}; "
+                f"give a {known[name].annotation}, such as {known[name].default!r}"
+            )
+            continue
+        if not _finite(checked[name]) and _finite(known[name].default):
+            problems.append(
+                f"{notebook.stem}: {name} = {value!r} is not finite; "
+                f"give finite numbers, such as {known[name].default!r}"
+            )
+    if problems:
+        raise ParameterError("\n".join(problems))
+    return checked
+
+
+def _literal(value: object, parameter: Parameter) -> object:
+    """Read text as a literal, unless text is what the parameter wants."""
+    if not isinstance(value, str) or parameter.annotation == "str":
+        return value
+    try:
+        return float(value) if parameter.annotation == "float" else ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return value
+
+
+# --- Is a result up to date? ----------------------------------------------------------------------
+
+
+def key(notebook: Path, overrides: Mapping[str, object] | None = None) -> str:
+    """Hash everything that decides what a notebook computes.
+
+    These are its cells and their metadata (outputs apart), its parameters, every file of
+    `stabcore`, this runner, the pinned dependencies and the versions in use.
+
+    Returns
+    -------
+    str
+        The hash, in hexadecimal.
+    """
+    node = _normalised(nbformat.read(notebook, as_version=4))
+    cells = [(cell.cell_type, cell.source, cell.metadata) for cell in node.cells]
+    described = json.dumps(
+        [cells, node.metadata, overrides or {}, _versions(), code()], sort_keys=True
+    )
+    return hashlib.sha256(described.encode()).hexdigest()
+
+
+def current(notebook: Path, executed: Path) -> bool:
+    """Say whether `executed` is what running the notebook as published would give now."""
+    if not executed.is_file():
+        return False
+    stamp = nbformat.read(executed, as_version=4).metadata.get("companion", {})
+    return bool(stamp.get("key") == key(notebook))
+
+
+def code() -> dict[str, str]:
+    """Hash the files that every notebook depends on: `stabcore`, this runner and the pins."""
+    files = {"run.py": Path(__file__), "requirements.lock": ROOT / "requirements.lock"}
+    for path in sorted((ROOT / "stabcore").rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            files[path.relative_to(ROOT).as_posix()] = path
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+
+
+def _normalised(node: NotebookNode) -> NotebookNode:
+    """Return a copy without the metadata that executing a notebook leaves."""
+    node = copy.deepcopy(node)
+    for name in ("papermill", "companion", "language_info"):
+        node.metadata.pop(name, None)
+    for cell in node.cells:
+        for name in ("papermill", "execution"):
+            cell.metadata.pop(name, None)
+        if not cell.metadata.get("tags"):  # papermill gives every cell a list of them
+            cell.metadata.pop("tags", None)
+    return node
+
+
+# --- Running --------------------------------------------------------------------------------------
+
+
+def run(jobs: Sequence[Job], processes: int | None = None) -> None:
+    """Execute notebooks, several at once, under one progress bar over all their cells.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+        What to run. All overrides are checked before the first notebook starts.
+    processes : int, optional
+        How many notebooks run at the same time; by default as many as there are processors.
+
+    Raises
+    ------
+    ParameterError
+        If an override is unknown or has the wrong type.
+    ExecutionError
+        If notebooks failed; the others were finished first, and are published.
+    """
+    jobs = _checked(jobs)
+    waiting = list(reversed(jobs))
+    live: dict[Connection, tuple[Job, Any]] = {}
+    failures = []
+    _warm_font_cache()
+    # "spawn", because papermill's threads do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    with tqdm(total=sum(map(_size, jobs)), unit="cell", desc="notebooks", disable=None) as bar:
+        try:
+            while waiting or live:
+                while waiting and len(live) < (processes or os.cpu_count() or 1):
+                    job = waiting.pop()
+                    ours, theirs = context.Pipe(duplex=False)
+                    process = context.Process(target=_work, args=(job, theirs))
+                    process.start()
+                    theirs.close()
+                    live[ours] = job, process
+                for pipe in wait(list(live)):
+                    assert isinstance(pipe, Connection)
+                    job, process = live[pipe]
+                    try:
+                        message = pipe.recv()
+                    except EOFError:
+                        process.join()
+                        message = f"its process ended with exit code {process.exitcode}"
+                    if message is None:
+                        bar.update()
+                        continue
+                    del live[pipe]
+                    process.join()
+                    if isinstance(message, str):
+                        failures.append(f"{job.source.name}: {message}")
+                        bar.write(f"{job.source.stem}: failed")
+                    else:
+                        bar.write(f"{job.source.stem}: done in {message:.0f} s")
+        finally:
+            # Nothing is left to stop unless we were interrupted.
+            for _, process in live.values():
+                process.terminate()
+            for _, process in live.values():
+                process.join()
+    if failures:
+        raise ExecutionError("\n\n".join(failures))
+
+
+def _checked(jobs: Iterable[Job]) -> list[Job]:
+    """Check the overrides of all jobs; report every problem of every job."""
+    checked, problems = [], []
+    for job in jobs:
+        try:
+            overrides = check(job.source, job.overrides)
+            checked.append(Job(job.source, job.target, overrides, job.committed))
+        except ParameterError as problem:
+            problems.append(str(problem))
+    if problems:
+        raise ParameterError("\n".join(problems))
+    return checked
+
+
+def _size(job: Job) -> int:
+    """Count the cells that a job will execute: those with code and the injected parameters."""
+    cells = nbformat.read(job.source, as_version=4).cells
+    coded = [cell for cell in cells if cell.cell_type == "code" and cell.source.strip()]
+    return len(coded) + bool(job.overrides)
+
+
+def _warm_font_cache() -> None:
+    """Let matplotlib look for fonts now: on a new machine it says so in a notebook's output."""
+    import matplotlib.font_manager  # noqa: F401
+
+
+def _work(job: Job, pipe: Connection) -> None:
+    """Execute one job in a process of its own and send how it went.
+
+    Sends None for every cell, then the duration in seconds, or a description of the failure.
+    """
+    # Ctrl-C reaches every process of the terminal; the parent answers it by terminating us. The
+    # exit unwinds the stack, and papermill shuts its kernel down on the way.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        with tempfile.TemporaryDirectory() as private:
+            # The user's start-up files and history are no part of the book.
+            os.environ |= {"IPYTHONDIR": private, "JUPYTER_RUNTIME_DIR": private}
+            pipe.send(_execute(job, pipe))
+    except Exception as error:
+        pipe.send(_describe(error))
+
+
+def _end_with_parent() -> None:
+    """Stop this process when its parent is gone, however it went."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _execute(job: Job, pipe: Connection) -> float:
+    """Execute a notebook, publish the result and return how long it took in seconds."""
+    # Late, because importing papermill takes a second that an up-to-date book need not spend.
+    import papermill
+    from traitlets.config import Config
+
+    before = key(job.source, job.overrides)
+    started = time.perf_counter()
+    # A node instead of a path, and None as the output: papermill treats paths as format strings.
+    node = papermill.execute_notebook(
+        nbformat.read(job.source, as_version=4),
+        None,
+        parameters=dict(job.overrides),
+        kernel_name="python3",
+        cwd=job.source.parent,
+        progress_bar=False,
+        on_cell_executed=lambda **_: pipe.send(None),
+        shutdown_kernel="immediate",
+        # Other users of the machine need not listen in; without it kernels warn that they could.
+        config=Config({"KernelManager": {"transport_encryption": "auto"}}),
+    )
+    seconds = time.perf_counter() - started
+    node = _normalised(node)
+    node.metadata.language_info = LANGUAGE
+    published = {name: one.default for name, one in parameters(job.source).items()}
+    stamp: dict[str, object] = {
+        "parameters": published | dict(job.overrides),
+        "versions": _versions(),
+    }
+    if not job.committed:
+        stamp |= {"key": before, "seconds": round(seconds)}
+    node.metadata.companion = stamp
+    _write(node, job.target)
+    return seconds
+
+
+def _write(node: NotebookNode, target: Path) -> None:
+    """Write a notebook beside its target and rename it: it appears complete or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        nbformat.write(node, partial)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _describe(error: Exception) -> str:
+    """Say in which cell an execution failed, with the traceback as Python prints it."""
+    from papermill.exceptions import PapermillExecutionError
+
+    if not isinstance(error, PapermillExecutionError):
+        return f"{type(error).__name__}: {error}"
+    traceback = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback))
+    return f"cell {error.cell_index + 1}: {error.ename}: {error.evalue}\n{traceback}"
+
+
+# --- Command line ---------------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parse the command line and do what it says."""
+    parser = argparse.ArgumentParser(description="Run the book's notebooks through papermill.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="notebooks; all by default")
+    parser.add_argument("--list", action="store_true", help="list notebooks and parameters")
+    parser.add_argument(
+        "-p",
+        dest="overrides",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("PARAMETER", "VALUE"),
+        help="set a parameter; may be repeated",
+    )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "-o",
+        dest="output",
+        type=Path,
+        default=RUNS,
+        help="a folder or, for one notebook, a file ending in .ipynb; by default _build/runs",
+    )
+    where.add_argument("--refresh", action="store_true", help="execute what is committed, in place")
+    parser.add_argument("--jobs", type=int, help="notebooks at the same time; default: processors")
+    options = parser.parse_args(arguments)
+    if options.refresh and options.overrides:
+        parser.error("--refresh publishes the declared parameters; edit the notebook instead of -p")
+    if options.jobs is not None and options.jobs < 1:
+        parser.error(f"--jobs is {options.jobs}; it must be at least 1")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        chosen = _chosen(options.names)
+        if options.list:
+            _show(chosen)
+            return
+        jobs = [
+            Job(source, target, dict(options.overrides), committed=options.refresh)
+            for source, target in _targets(chosen, None if options.refresh else options.output)
+        ]
+        run(jobs, options.jobs)
+    except (ParameterError, ExecutionError) as problem:
+        sys.exit(str(problem))
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    for job in jobs:
+        print(job.target)
+
+
+def _chosen(names: Sequence[str]) -> dict[str, Path]:
+    """Return the notebooks of the given names, or all of them."""
+    known = notebooks()
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ParameterError(
+            f"There is no notebook {', '.join(map(repr, unknown))}; "
+            f"there are: {', '.join(known) or 'none'}"
+        )
+    return {name: known[name] for name in names} if names else known
+
+
+def _targets(chosen: Mapping[str, Path], output: Path | None) -> list[tuple[Path, Path]]:
+    """Pair every notebook with the file its result goes to; itself when there is no output."""
+    if output is None:
+        return [(path, path) for path in chosen.values()]
+    if output.suffix != ".ipynb":
+        return [(path, output / path.name) for path in chosen.values()]
+    if len(chosen) > 1:
+        raise ParameterError(f"-o {output} is one file for {len(chosen)} notebooks; name a folder")
+    return [(path, output) for path in chosen.values()]
+
+
+def _show(chosen: Mapping[str, Path]) -> None:
+    """Print notebooks and what can be changed about them."""
+    for name, path in chosen.items():
+        print(name)
+        for parameter in parameters(path).values():
+            print(f"    {parameter}")
+
+
+if __name__ == "__main__":
+    main()
