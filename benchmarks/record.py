@@ -1,0 +1,125 @@
+"""Run the benchmarks and write results.json and results.md: `python benchmarks/record.py`."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results.json"
+PACKAGES = ("stabcore", "numpy", "scipy", "numba")
+FOOTER = "Medians of 3 or 5 rounds. Rerun with `python benchmarks/record.py`.\n"
+
+
+def machine():
+    """Describe the processor and the versions, nothing that identifies the machine."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    versions = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
+    return (
+        f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores, "
+        f"{platform.system()}, Python {platform.python_version()}, {versions}; "
+        f"load average {os.getloadavg()[0]:.1f} at the start"
+    )
+
+
+def measure():
+    """Run the suite and return {test: {"seconds": median, "steps": number of steps}}."""
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "benchmarks.json"
+        command = [sys.executable, "-m", "pytest", str(HERE), f"--benchmark-json={output}", "-q"]
+        subprocess.run(command, check=True, cwd=HERE.parent)
+        measured = json.loads(output.read_text())["benchmarks"]
+    return {
+        f"{Path(row['fullname'].split('::')[0]).stem}::{row['name']}": {
+            "seconds": float(f"{row['stats']['median']:.4g}"),
+            "steps": row["extra_info"]["steps"],
+        }
+        for row in measured
+    }
+
+
+def render(results):
+    """Return the results as Markdown."""
+    return "\n".join(
+        [
+            "# Benchmarks\n",
+            f"{results['machine']}.\n",
+            *monte_carlo_table(results["benchmarks"]),
+            *trajectory_table(results["benchmarks"]),
+            *book_table(results.get("book")),
+            FOOTER,
+        ]
+    )
+
+
+def monte_carlo_table(measured):
+    """Compare nanoseconds per step of a product, by number of samples."""
+    yield "## Monte Carlo, one SGD step in residual coordinates\n"
+    yield "| N | NumPy loop, ns | one core, ns | ratio | all cores, ns | ratio |"
+    yield "|--:|--:|--:|--:|--:|--:|"
+    for samples in (10, 100, 1000):
+        naive, one, every = (
+            nanoseconds(measured[f"test_monte_carlo::{name}"])
+            for name in (
+                f"test_naive[{samples}]",
+                f"test_compiled[{samples}-one core]",
+                f"test_compiled[{samples}-all cores]",
+            )
+        )
+        yield (
+            f"| {samples} | {naive:.0f} | {one:.1f} | {naive / one:.0f} "
+            f"| {every:.1f} | {naive / every:.0f} |"
+        )
+    yield ""
+
+
+def trajectory_table(measured):
+    """Compare SGD from 100,000 starts with the NumPy-vectorised twin, per step of one run."""
+    naive = nanoseconds(measured["test_trajectories::test_naive"])
+    yield "## 100,000 SGD starts in exact coordinates, 20,000 steps at most\n"
+    yield "| | seconds | steps | ns per step | times faster than vectorised NumPy |"
+    yield "|---|--:|--:|--:|--:|"
+    for name, label in (("every_step", "every step"), ("until_decided", "until decided")):
+        row = measured[f"test_trajectories::test_{name}"]
+        each = nanoseconds(row)
+        yield (
+            f"| {label} | {row['seconds']:.2f} | {row['steps']:.3g} "
+            f"| {each:.2f} | {naive / each:.1f} |"
+        )
+    yield f"| vectorised NumPy | | | {naive:.1f} | 1 |\n"
+
+
+def book_table(book):
+    """Report the times of `make book` that book_times.py measured, if it did."""
+    if not book:
+        return
+    yield "## `make book`, after the installation\n"
+    yield "| from nothing | nothing changed |"
+    yield "|--:|--:|"
+    yield f"| {book['fresh']:.0f} s | {book['unchanged']:.1f} s |\n"
+
+
+def nanoseconds(row):
+    """Return the time per step."""
+    return 1e9 * row["seconds"] / row["steps"]
+
+
+def load():
+    """Return what was recorded before."""
+    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+
+
+def store(results):
+    """Write both files."""
+    RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+    RESULTS.with_suffix(".md").write_text(render(results))
+
+
+if __name__ == "__main__":
+    store(load() | {"machine": machine(), "benchmarks": measure()})

@@ -1,0 +1,20 @@
+"""What the book adds to Sphinx: claims ledger, execution status, repository buttons, docstrings.
+
+A local Sphinx extension, so that ``make book`` and a plain ``jupyter-book build .`` show the same.
+"""
+
+from sphinx.application import Sphinx
+
+from .docstrings import keep_bars
+from .ledger import ClaimsLedger
+from .repository import add_buttons
+from .status import ExecutionStatus
+
+
+def setup(app: Sphinx) -> dict[str, object]:
+    """Register the directives and connect the rest."""
+    app.add_directive("claims-ledger", ClaimsLedger)
+    app.add_directive("execution-status", ExecutionStatus)
+    app.connect("config-inited", add_buttons)
+    app.connect("autodoc-process-docstring", keep_bars)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

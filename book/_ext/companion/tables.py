@@ -1,0 +1,25 @@
+"""Build a table node by node: a MyST table could not hold a formula with a vertical bar."""
+
+from collections.abc import Iterable, Sequence
+
+from docutils import nodes
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[list[nodes.Node]]]) -> nodes.table:
+    """Return a table with a head of plain text and cells of nodes."""
+    group = nodes.tgroup(cols=len(head))
+    group += [nodes.colspec(colwidth=1) for _ in head]
+    group += nodes.thead("", row([text(title) for title in head]))
+    group += nodes.tbody("", *map(row, rows))
+    # "colwidths-auto": the browser knows better than equal widths.
+    return nodes.table("", group, classes=["colwidths-auto", "companion"])
+
+
+def row(cells: Sequence[list[nodes.Node]]) -> nodes.row:
+    """Return a row of cells."""
+    return nodes.row("", *(nodes.entry("", *cell) for cell in cells))
+
+
+def text(content: str) -> list[nodes.Node]:
+    """Return a cell that holds plain text."""
+    return [nodes.paragraph("", content)]

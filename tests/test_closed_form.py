@@ -1,0 +1,237 @@
+import math
+from itertools import permutations, product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stabcore import (
+    FiniteLaw,
+    Minimum,
+    ReluPair,
+    SGDLaw,
+    closed_form,
+    gd_exponent,
+    lyapunov_exponent,
+)
+
+CURVATURES = st.lists(st.floats(0.1, 10), min_size=1, max_size=4)
+STEPS = st.floats(0.05, 5)
+
+
+def parallel(curvatures):
+    norms = np.sqrt(curvatures)
+    return np.outer(norms, norms)
+
+
+def mean_log(curvatures, step_size, batch_size, probabilities=None, *, replacement=True):
+    """Return E log|1 − η · mean of k over the batch| over all ordered batches, one by one."""
+    samples = range(len(curvatures))
+    weights = [1 / len(curvatures)] * len(curvatures) if probabilities is None else probabilities
+    batches = list(
+        product(samples, repeat=batch_size) if replacement else permutations(samples, batch_size)
+    )
+    total = 0.0
+    for batch in batches:
+        share = math.prod(weights[i] for i in batch) if replacement else 1 / len(batches)
+        factor = abs(1 - step_size * sum(curvatures[i] for i in batch) / batch_size)
+        if share:
+            total += share * math.log(factor)
+    return total
+
+
+def agree(result, expected):
+    assert result.kind == "exact"
+    assert result.value == pytest.approx(expected, rel=1e-9, abs=1e-11)
+    assert result.lower - 1e-13 <= expected <= result.upper + 1e-13
+
+
+def regular(step_size, values):
+    """Whether no factor is so near 0 that the naive twin loses its digits."""
+    return all(abs(1 - step_size * k) > 1e-3 for k in values)
+
+
+@settings(deadline=None, max_examples=100)
+@given(CURVATURES, STEPS)
+def test_parallel_gradients(curvatures, step_size):
+    if regular(step_size, curvatures):
+        result = closed_form(SGDLaw(parallel(curvatures), step_size))
+        agree(result, mean_log(curvatures, step_size, 1))
+
+
+@settings(deadline=None, max_examples=100)
+@given(CURVATURES, STEPS)
+def test_orthogonal_gradients(curvatures, step_size):
+    """MATH section 2: λ = max_i p_i log|1 − ηk_i|."""
+    if regular(step_size, curvatures):
+        p = np.arange(1.0, len(curvatures) + 1)
+        p /= p.sum()
+        expected = max(
+            q * math.log(abs(1 - step_size * k)) for q, k in zip(p, curvatures, strict=True)
+        )
+        agree(closed_form(SGDLaw(np.diag(curvatures), step_size, probabilities=p)), expected)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+@pytest.mark.parametrize("replacement", [True, False])
+def test_batches_of_parallel_gradients(batch_size, replacement):
+    curvatures, step_size = [1.0, 2.0, 3.5, 0.7], 0.83
+    law = SGDLaw(parallel(curvatures), step_size, batch_size, replacement=replacement)
+    agree(closed_form(law), mean_log(curvatures, step_size, batch_size, replacement=replacement))
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+def test_weighted_batches_of_parallel_gradients(batch_size):
+    curvatures, p = [1.0, 2.0, 3.5], [0.5, 0.3, 0.2]
+    law = SGDLaw(parallel(curvatures), 0.83, batch_size, p)
+    agree(closed_form(law), mean_log(curvatures, 0.83, batch_size, p))
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+@pytest.mark.parametrize("replacement", [True, False])
+def test_batches_of_orthogonal_groups(batch_size, replacement):
+    """Two groups of parallel gradients: a group sees only its own share of each batch."""
+    curvatures, step_size = np.array([1.0, 2.0, 3.5, 0.7]), 0.83
+    kernel = np.zeros((4, 4))
+    kernel[:2, :2], kernel[2:, 2:] = parallel(curvatures[:2]), parallel(curvatures[2:])
+    expected = max(
+        mean_log(curvatures * inside, step_size, batch_size, replacement=replacement)
+        for inside in (np.array([1, 1, 0, 0]), np.array([0, 0, 1, 1]))
+    )
+    law = SGDLaw(kernel, step_size, batch_size, replacement=replacement)
+    agree(closed_form(law), expected)
+
+
+@pytest.mark.parametrize("step_size", [0.1, 0.5, 0.8])
+def test_the_full_batch_is_gradient_descent(step_size):
+    kernel = np.array([[2.0, 0.3, 0.1], [0.3, 1.0, -0.5], [0.1, -0.5, 4.0]])
+    result = closed_form(SGDLaw(kernel, step_size, batch_size=3))
+    assert result.value == pytest.approx(gd_exponent(kernel, step_size).value, rel=1e-13)
+    agree(result, math.log(np.abs(np.linalg.eigvalsh(np.eye(3) - step_size * kernel / 3)).max()))
+
+
+def test_one_sample():
+    """MATH section 2: λ = μ = log|1 − ηk|."""
+    for step_size in (0.1, 0.9, 3.0):
+        expected = math.log(abs(1 - 2 * step_size))
+        agree(closed_form(SGDLaw([[2.0]], step_size)), expected)
+        agree(closed_form(SGDLaw([[2.0]], step_size, 3, replacement=True)), expected)
+        agree(gd_exponent([[2.0]], step_size), expected)
+
+
+@pytest.mark.parametrize(
+    ("eta", "p", "s"), [(0.15, 0.5, 2.3), (0.15, 0.5, 7.0), (0.3, 0.58, 2.2), (0.3, 0.58, 4.0)]
+)
+def test_paper_d_formula(eta, p, s):
+    problem = ReluPair(probabilities=[p, 1 - p])
+    law = SGDLaw(Minimum.at(problem, problem.minimum(s)), eta)
+    expected = p * math.log(abs(1 - eta * 0.81 * s)) + (1 - p) * math.log(abs(1 - eta * 6.25 * s))
+    agree(closed_form(law), expected)
+
+
+@pytest.mark.parametrize(
+    "law",
+    [
+        SGDLaw([[2.0]], 0.5),
+        SGDLaw([[1.0, 2.0], [2.0, 4.0]], 0.25),
+        SGDLaw(np.diag([2.0, 2.0]), 0.5),
+        FiniteLaw([[[0.0]], [[5.0]]]),
+        FiniteLaw([[[0.0, 1.0], [0.0, 0.0]]]),
+        FiniteLaw([[[0.0, 1.0], [0.0, 3.0]], [[2.0, 1.0], [0.0, 0.0]]]),
+    ],
+)
+def test_products_that_vanish(law):
+    result = lyapunov_exponent(law)
+    assert result.value == result.lower == result.upper == -math.inf
+    assert result.sign == -1
+
+
+def test_one_vanishing_group_does_not_hide_the_other():
+    agree(closed_form(SGDLaw(np.diag([2.0, 3.0]), 0.5)), 0.5 * math.log(0.5))
+
+
+def test_samples_of_probability_zero_do_not_count():
+    agree(closed_form(SGDLaw(parallel([2.0, 3.0]), 0.5, probabilities=[0, 1])), math.log(0.5))
+    assert closed_form(SGDLaw(np.diag([2.0, 3.0]), 0.5, probabilities=[0, 1])).value == 0
+    law = FiniteLaw([[[2.0, 1.0], [1.0, 1.0]], [[3.0, 0.0], [0.0, 0.5]]], [0, 1])
+    agree(closed_form(law), math.log(3))
+
+
+def test_gradients_that_vanish_move_nothing():
+    agree(closed_form(SGDLaw(np.diag([0.0, 3.0]), 0.5)), 0.5 * math.log(0.5))
+
+
+@pytest.mark.parametrize("transpose", [False, True])
+def test_triangular_factors(transpose):
+    """The exponents are the mean logarithms of the diagonals."""
+    a = np.array([[2.0, 5.0, -1.0], [0.0, 0.5, 3.0], [0.0, 0.0, 0.9]])
+    b = np.array([[0.3, -2.0, 4.0], [0.0, 3.0, 1.0], [0.0, 0.0, -1.2]])
+    law = FiniteLaw([a.T, b.T] if transpose else [a, b], [0.25, 0.75])
+    expected = max(0.25 * math.log(abs(a[i, i])) + 0.75 * math.log(abs(b[i, i])) for i in range(3))
+    agree(closed_form(law), expected)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "radius"),
+    [
+        ([[2.0, 1.0], [1.0, 1.0]], (3 + math.sqrt(5)) / 2),
+        ([[0.0, -2.0], [2.0, 0.0]], 2.0),
+        ([[1.0, 100.0], [0.01, 1.0]], 2.0),
+        (np.eye(3)[[1, 2, 0]] * 0.5, 0.5),
+    ],
+)
+def test_one_factor_grows_with_its_spectral_radius(matrix, radius):
+    agree(closed_form(FiniteLaw([matrix])), math.log(radius))
+
+
+def test_a_single_triangular_factor_keeps_all_digits():
+    """A Jordan block, whose computed eigenvectors are useless."""
+    result = closed_form(FiniteLaw([[[2.0, 1.0], [0.0, 2.0]]]))
+    assert result.value == pytest.approx(math.log(2), rel=1e-15)
+    assert result.upper - result.lower < 1e-12
+
+
+@pytest.mark.parametrize("matrix", [[[1.0, -1.0], [1.0, -1.0]], [[1.0, -0.1], [10.0, -1.0]]])
+def test_a_nilpotent_factor_is_inside_its_interval(matrix):
+    """Its computed eigenvalues are not zero; the interval must own up to that."""
+    assert closed_form(FiniteLaw([matrix])).lower == -math.inf
+
+
+def test_scaling_and_transposition():
+    matrix = np.array([[2.0, 1.0], [1.0, 3.0]])
+    plain = closed_form(FiniteLaw([matrix])).value
+    agree(closed_form(FiniteLaw([-7 * matrix])), plain + math.log(7))
+    agree(closed_form(FiniteLaw([matrix.T])), plain)
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e-100, 1e100])
+def test_only_the_product_of_step_and_kernel_matters(scale):
+    kernel = np.array([[1.0, 2.0], [2.0, 4.0]])
+    expected = closed_form(SGDLaw(kernel, 0.4)).value
+    agree(closed_form(SGDLaw(scale * kernel, 0.4 / scale)), expected)
+
+
+@pytest.mark.parametrize(
+    "law",
+    [
+        SGDLaw([[1.0, 0.5], [0.5, 2.0]], 0.5),
+        SGDLaw([[1e-200, 5e-201], [5e-201, 2e-200]], 0.5e200),  # the same, in other units
+        SGDLaw([[1.0, 0.999999], [0.999999, 1.0]], 0.5),
+        FiniteLaw([[[2.0, 1.0], [1.0, 1.0]], [[3.0, 1.0], [2.0, 1.0]]]),
+        FiniteLaw([[[1.0, 1.0], [0.0, 1.0]], [[1.0, 0.0], [1.0, 1.0]]]),
+    ],
+)
+def test_no_closed_form_is_claimed_where_there_is_none(law):
+    assert closed_form(law) is None
+    with pytest.raises(ValueError, match="method 'closed_form' does not know"):
+        lyapunov_exponent(law, "closed_form")
+
+
+def test_reflections_have_exponent_exactly_zero():
+    result = lyapunov_exponent(SGDLaw(parallel([4.0, 4.0]), 0.5))
+    assert (result.value, result.sign) == (0.0, 0)
+
+
+def test_a_step_lost_to_rounding_is_still_stable():
+    assert closed_form(SGDLaw([[1.0]], 1e-17)).sign == -1

@@ -1,0 +1,136 @@
+"""What the book's Sphinx extension computes: verdicts, buttons."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from sphinx.errors import ConfigError
+
+from companion.docstrings import keep_bars
+from companion.executed import CHECKS, Check, read
+from companion.ledger import Claim, read_claims
+from companion.repository import add_buttons
+
+
+def check(passed: bool) -> Check:
+    return Check("sign", "the sign of μ", "−", "−", passed)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "verdict"),
+    [
+        ({"a:x": check(True), "a:y": check(True)}, "holds"),
+        ({"a:x": check(True), "a:y": check(False)}, "fails"),
+        ({"a:x": check(True)}, "missing"),
+        ({}, "missing"),
+    ],
+)
+def test_a_claim_holds_when_all_its_checks_do(recorded: dict[str, Check], verdict: str) -> None:
+    claim = Claim("A", "statement", "Theorem A", "notebooks/a", ("a:x", "a:y"))
+    assert claim.verdict(recorded) == verdict
+
+
+def test_a_claim_without_a_page_is_not_built() -> None:
+    assert Claim("A", "statement", "Theorem A").verdict({}) == "not built"
+
+
+@pytest.mark.parametrize(
+    ("entry", "complaint"),
+    [
+        ("{paper: A, statement: s}", "where"),
+        ("{paper: A, statement: s, where: w, chcks: [a]}", "chcks"),
+        ("{paper: E, statement: s, where: w}", "paper is 'E'"),
+        ("{paper: A, statement: s, where: w, page: p}", "a page needs checks"),
+        ("{paper: A, statement: s, where: w, checks: ['a:x']}", "a page needs checks"),
+    ],
+)
+def test_wrong_entries_of_the_ledger_are_refused(
+    tmp_path: Path, entry: str, complaint: str
+) -> None:
+    path = tmp_path / "claims.yml"
+    path.write_text(f"- {{paper: A, statement: s, where: w}}\n- {entry}\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"claims.yml, entry 2: .*{complaint}"):
+        read_claims(path)
+
+
+def notebook(path: Path, *checks: dict[str, object]) -> Path:
+    output = {"output_type": "display_data", "data": {CHECKS: {"checks": checks}}}
+    content = {"cells": [{"cell_type": "code", "outputs": [output]}], "metadata": {}}
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+ENTRY = {"id": "sign", "claim": "c", "predicted": "p", "measured": "m", "passed": True}
+
+
+def test_checks_are_read_from_the_outputs(tmp_path: Path) -> None:
+    found = read(notebook(tmp_path / "a.ipynb", ENTRY))
+    assert found.name == "a"
+    assert found.checks == (Check("sign", "c", "p", "m", True),)
+
+
+@pytest.mark.parametrize(
+    ("entries", "complaint"),
+    [
+        ([ENTRY, ENTRY], "twice"),
+        ([ENTRY | {"passed": "yes"}], "not a bool"),
+        ([ENTRY | {"extra": 1}], "extra"),
+        ([{"id": "sign"}], "claim"),
+    ],
+)
+def test_malformed_checks_are_refused(
+    tmp_path: Path, entries: list[dict[str, object]], complaint: str
+) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        read(notebook(tmp_path / "a.ipynb", *entries))
+
+
+def buttons(monkeypatch: pytest.MonkeyPatch, **environment: str) -> dict[str, object]:
+    for name in ("URL", "BRANCH"):
+        monkeypatch.delenv(f"COMPANION_REPOSITORY_{name}", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(f"COMPANION_REPOSITORY_{name}", value)
+    config = SimpleNamespace(html_theme_options={})
+    add_buttons(None, config)
+    return config.html_theme_options
+
+
+def test_without_an_address_there_are_no_buttons(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert buttons(monkeypatch) == {}
+
+
+def test_the_address_sets_the_buttons(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = buttons(monkeypatch, URL="https://github.com/owner/name.git", BRANCH="draft")
+    assert options["repository_url"] == "https://github.com/owner/name"
+    assert options["repository_branch"] == "draft"
+    assert "colab_url" in options["launch_buttons"]
+    options = buttons(monkeypatch, URL="https://gitlab.com/owner/name")
+    assert "colab_url" not in options["launch_buttons"]
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"URL": "http://github.com/owner/name"},
+        {"URL": "https://github.com/owner"},
+        {"URL": 'https://github.com/owner/name"><script>'},
+        {"URL": "https://github.com/owner/name", "BRANCH": "a b"},
+    ],
+)
+def test_what_is_no_address_is_refused(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]
+) -> None:
+    with pytest.raises(ConfigError, match="COMPANION_REPOSITORY_"):
+        buttons(monkeypatch, **environment)
+
+
+def test_bars_in_docstrings_are_absolute_values() -> None:
+    lines = ["The norm |x| and ``|y|``, :math:`|z|`.", "", ">>> f(1)", "a | b", "", "Then |w|."]
+    keep_bars(None, "function", "f", None, None, lines)
+    assert lines == [
+        r"The norm \|x\| and ``|y|``, :math:`|z|`.",
+        *lines[1:5],
+        r"Then \|w\|.",
+    ]
+    assert lines[3] == "a | b"

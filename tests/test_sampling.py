@@ -1,0 +1,229 @@
+from collections import Counter
+from fractions import Fraction
+from itertools import product
+from math import comb
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numba import njit
+from scipy import stats
+
+from stabcore import Sampling
+from stabcore._random import (
+    alias_table,
+    next_index,
+    next_subset,
+    next_uniform,
+    next_word,
+    run_replicas,
+    stream_states,
+)
+
+MASK = 2**64 - 1
+WEIGHTS = st.lists(st.integers(0, 1000), min_size=1, max_size=40).filter(any)
+
+
+def xoshiro256plusplus(state):
+    """Advance a list of four Python integers, as Blackman & Vigna's reference does."""
+    rotate = lambda x, k: ((x << k) | (x >> (64 - k))) & MASK  # noqa: E731
+    result = (rotate((state[0] + state[3]) & MASK, 23) + state[0]) & MASK
+    t = (state[1] << 17) & MASK
+    state[2] ^= state[0]
+    state[3] ^= state[1]
+    state[1] ^= state[2]
+    state[0] ^= state[3]
+    state[2] ^= t
+    state[3] = rotate(state[3], 45)
+    return result
+
+
+@njit
+def indices(state, threshold, alias, count):
+    drawn = np.empty(count, np.int64)
+    for k in range(count):
+        drawn[k] = next_index(state, threshold, alias)
+    return drawn
+
+
+@njit
+def subsets(state, n_samples, size, count):
+    drawn, permutation = np.empty((count, size), np.int64), np.arange(n_samples)
+    for k in range(count):
+        next_subset(state, permutation, size)
+        drawn[k] = permutation[:size]
+    return drawn
+
+
+def represented(threshold, alias):
+    """Return the law that an alias table draws from, exactly."""
+    law = [Fraction(0)] * len(alias)
+    for column, (share, other) in enumerate(zip(threshold.tolist(), alias.tolist(), strict=True)):
+        assert 0 <= share <= 1
+        law[column] += Fraction(share) / len(alias)
+        law[other] += (1 - Fraction(share)) / len(alias)
+    return law
+
+
+def fits(counts, probabilities):
+    """Whether the counts pass a chi-square test at the level 1e-4."""
+    used = np.asarray(probabilities) > 0
+    assert not np.asarray(counts)[~used].any()
+    expected = np.asarray(probabilities)[used] * np.sum(counts)
+    return stats.chisquare(np.asarray(counts)[used], expected).pvalue > 1e-4
+
+
+def enumerated(sampling):
+    """Return the law of the batch as a multiset, from all B-tuples of distinct or any samples."""
+    law = Counter()
+    for batch in product(range(sampling.n_samples), repeat=sampling.batch_size):
+        if sampling.replacement or len(set(batch)) == len(batch):
+            law[tuple(sorted(batch))] += float(np.prod(sampling.probabilities[list(batch)]))
+    total = sum(law.values())
+    return {batch: share / total for batch, share in law.items()}
+
+
+def test_generator_against_the_reference_in_python_integers():
+    seeds = [[1, 2, 3, 4], [0, 0, 0, 1], [MASK, MASK - 1, 12345678901234567890, 2**63]]
+    for seed in seeds:
+        state, reference = np.array(seed, dtype=np.uint64), list(seed)
+        for _ in range(1000):
+            assert int(next_word(state)) == xoshiro256plusplus(reference)
+        assert state.tolist() == reference
+
+
+def test_first_word_by_hand():
+    """s = (1, 2, 3, 4): rotate(1 + 4, 23) + 1 = 5·2²³ + 1 = 41943041."""
+    assert int(next_word(np.array([1, 2, 3, 4], dtype=np.uint64))) == 41943041
+
+
+def test_uniform_numbers_are_the_top_53_bits():
+    state, reference = np.array([9, 8, 7, 6], dtype=np.uint64), [9, 8, 7, 6]
+    drawn = [next_uniform(state) for _ in range(1000)]
+    assert drawn == [(xoshiro256plusplus(reference) >> 11) / 2**53 for _ in range(1000)]
+
+
+def test_streams_differ_and_repeat():
+    states = stream_states(np.random.default_rng(5), 100)
+    assert states.shape == (100, 4)
+    assert len({tuple(row) for row in states.tolist()}) == 100
+    assert (states == stream_states(np.random.default_rng(5), 100)).all()
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.integers(0, 6), st.lists(st.integers(0, 1000), min_size=64, max_size=64))
+def test_alias_table_is_exact_for_dyadic_laws(exponent, weights):
+    """Multiples of 2⁻²⁰ over 2ᵏ samples: no operation rounds."""
+    count = 2**exponent
+    numerators = weights[:count]
+    numerators[0] += 2**20 - sum(numerators)
+    table = alias_table(np.array(numerators) / 2**20)
+    assert represented(*table) == [Fraction(n, 2**20) for n in numerators]
+
+
+@settings(deadline=None, max_examples=200)
+@given(WEIGHTS)
+def test_alias_table_is_right_to_rounding_and_never_draws_what_has_probability_zero(weights):
+    law = np.array(weights) / sum(weights)
+    for found, wanted in zip(represented(*alias_table(law)), law.tolist(), strict=True):
+        assert abs(found - Fraction(wanted)) < 1e-15 * len(weights)
+        assert wanted > 0 or found == 0
+
+
+@pytest.mark.parametrize(
+    "weights", [[1], [1, 1, 1], [0, 5, 0, 1, 1, 0], [1, 2, 3, 4, 5], [1000, 1, 1]]
+)
+def test_frequencies_of_samples(weights):
+    law = np.array(weights) / sum(weights)
+    threshold, alias = alias_table(law)
+    compiled = indices(stream_states(np.random.default_rng(3), 1)[0], threshold, alias, 200_000)
+    vectorised = Sampling(law.size, 1, law).draw(200_000, rng=4)[:, 0]
+    for drawn in (compiled, vectorised):
+        assert law.size == 1 or fits(np.bincount(drawn, minlength=law.size), law)
+
+
+@pytest.mark.parametrize(("n_samples", "size"), [(5, 2), (5, 3), (4, 4), (6, 1)])
+def test_frequencies_of_subsets(n_samples, size):
+    state = stream_states(np.random.default_rng(0), 1)[0]
+    compiled = subsets(state, n_samples, size, 50_000)
+    vectorised = Sampling(n_samples, size, replacement=False).draw(50_000, rng=1)
+    for drawn in (compiled, vectorised):
+        counts = Counter(tuple(sorted(row)) for row in drawn.tolist())
+        assert all(len(set(batch)) == size for batch in counts)
+        assert len(counts) == comb(n_samples, size)
+        assert len(counts) == 1 or fits(list(counts.values()), [1 / len(counts)] * len(counts))
+
+
+def test_frequencies_of_batches_with_replacement():
+    sampling = Sampling(3, 2, [0.5, 0.2, 0.3])
+    counts = Counter(tuple(sorted(row)) for row in sampling.draw(100_000, rng=0).tolist())
+    law = enumerated(sampling)
+    assert fits([counts[batch] for batch in law], list(law.values()))
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(4),
+        Sampling(4, 2),
+        Sampling(4, 4),
+        Sampling(4, 3, replacement=True),
+        Sampling(2, 5, replacement=True),
+        Sampling(3, 2, [0.5, 0.5, 0.0]),
+        Sampling(3, 3, [0.7, 0.1, 0.2]),
+        Sampling(1, 2, replacement=True),
+    ],
+)
+def test_batches_against_brute_force(sampling):
+    law = dict(sampling.batches())
+    assert law == pytest.approx(enumerated(sampling), rel=1e-12)
+    assert len(law) == sampling.count
+
+
+@settings(deadline=None, max_examples=50)
+@given(WEIGHTS.filter(lambda w: len(w) <= 6), st.integers(1, 4))
+def test_every_law_gives_each_sample_its_share(weights, size):
+    """The mean of the batch gradient is the gradient: E (count of i)/B = p_i."""
+    sampling = Sampling(len(weights), size, np.array(weights) / sum(weights), replacement=True)
+    share = np.zeros(len(weights))
+    for batch, probability in sampling.batches():
+        share += probability * np.bincount(batch, minlength=len(weights)) / size
+    assert share == pytest.approx(sampling.probabilities, abs=1e-12)
+
+
+def test_defaults_and_properties():
+    assert not Sampling(4, 2).replacement
+    assert Sampling(4, 2, [0.1, 0.2, 0.3, 0.4]).replacement
+    assert Sampling(4, 4).full_batch
+    assert Sampling(1, 1).full_batch
+    assert not Sampling(4, 4, replacement=True).full_batch
+    assert not Sampling(4, 1).full_batch
+    assert Sampling(4, 1, [0.1, 0.2, 0.3, 0.4], replacement=False).independent
+
+
+def test_same_seed_same_batches():
+    sampling = Sampling(10, 3)
+    assert (sampling.draw(50, rng=1) == sampling.draw(50, rng=np.random.default_rng(1))).all()
+    assert (sampling.draw(50, rng=1) != sampling.draw(50, rng=2)).any()
+
+
+@pytest.mark.parametrize("workers", [1, 2, 7])
+@pytest.mark.parametrize("count", [1, 2, 5, 100])
+def test_replicas_are_each_run_once(monkeypatch, workers, count):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(workers), raising=False)
+    visits = np.zeros(count, int)
+
+    def visit(part):
+        visits[part] += 1
+
+    run_replicas(visit, count)
+    assert (visits == 1).all()
+
+
+def test_an_error_in_a_replica_is_not_swallowed():
+    def fail(part):
+        raise RuntimeError("boom")
+
+    with pytest.raises(RuntimeError, match="boom"):
+        run_replicas(fail, 3)
