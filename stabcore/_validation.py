@@ -25,6 +25,8 @@ DEFINITENESS_TOLERANCE = 1e-10
 def finite_array(name: str, value: ArrayLike, ndim: int | None = None) -> Array:
     """Return `value` as a float array of dimension `ndim`, all entries finite."""
     try:
+        if np.iscomplexobj(value):
+            raise TypeError("complex")
         array = np.array(value, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise TypeError(
@@ -52,7 +54,10 @@ def real(name: str, value: Any, *, above: float = -math.inf, below: float = math
         value = value[()]
     if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a real number, got {_short(value)}; pass a float.")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError as error:
+        raise ValueError(f"{name} must be finite, got an integer too large for a float.") from error
     if not math.isfinite(number) or not above < number < below:
         low = "finite" if above == -math.inf else f"finite and greater than {above:g}"
         high = "" if below == math.inf else f" and less than {below:g}"
@@ -72,6 +77,27 @@ def integer(name: str, value: Any, *, minimum: int = 1) -> int:
     if value < minimum:
         raise ValueError(f"{name} must be at least {minimum}, got {int(value)}; raise it.")
     return int(value)
+
+
+def boolean(name: str, value: Any) -> bool:
+    """Return `value` as a bool."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False, got {_short(value)}.")
+    return bool(value)
+
+
+def instance(name: str, value: Any, kind: type) -> None:
+    """Refuse a `value` that is not a `kind`."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be a {kind.__name__}, got {type(value).__name__}.")
+
+
+def parameters(name: str, value: ArrayLike, count: int) -> Array:
+    """Return `value` as parameters of shape (..., count)."""
+    array = finite_array(name, value)
+    if array.ndim == 0 or array.shape[-1] != count:
+        raise ValueError(f"{name} must have shape (..., {count}), got {array.shape}.")
+    return array
 
 
 def batch_size(value: Any, n_samples: int, *, replacement: bool) -> int:

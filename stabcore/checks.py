@@ -12,6 +12,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from stabcore import _validation as check
+
 MIME = "application/vnd.stabcore.checks+json"
 MOST_SIGMAS = 4.0
 
@@ -49,6 +51,7 @@ class Checks:
         self, id: str, claim: str, predicted: float, measured: float, *, tolerance: float
     ) -> None:
         """Claim |measured − predicted| ≤ tolerance (absolute), for deterministic quantities."""
+        check.real("tolerance", tolerance, above=0.0)
         decimals = max(0, math.ceil(-math.log10(tolerance)))
         self.holds(
             id,
@@ -62,6 +65,7 @@ class Checks:
         self, id: str, claim: str, predicted: float, measured: float, *, standard_error: float
     ) -> None:
         """Claim that `measured` is within 4 standard errors of `predicted`, for random ones."""
+        check.real("standard_error", standard_error, above=0.0)
         z = abs(measured - predicted) / standard_error
         self.holds(
             id,

@@ -5,6 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
+from stabcore._validation import Array
+
 KINDS = ("exact", "enclosure", "deterministic", "statistical")
 
 
@@ -85,6 +89,12 @@ class Exponent:
         )
 
 
+def log_abs_one_minus(x: Array) -> Array:
+    """Return log|1 − x| for x ≥ 0, elementwise, also where 1 − x rounds to 1; −∞ at x = 1."""
+    with np.errstate(divide="ignore"):
+        return np.where(x < 0.5, np.log1p(-np.minimum(x, 0.5)), np.log(np.abs(1 - x)))
+
+
 def exact(value: float, error: float, method: str, evaluations: int = 1) -> Exponent:
     """Return the exponent of a closed form whose rounding error is at most `error`."""
     # A value that comes out as exactly 0 or −∞ is taken at its word: the computed factors then
@@ -93,7 +103,8 @@ def exact(value: float, error: float, method: str, evaluations: int = 1) -> Expo
         error = 0.0
     return Exponent(
         value=value,
-        lower=value - error,
+        # A factor that is known to no digit may be 0.
+        lower=value - error if error < 1 else -math.inf,
         upper=value + error,
         kind="exact",
         method=method,

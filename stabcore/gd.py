@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from stabcore import _validation as check
 from stabcore._validation import Array
-from stabcore.exponent import Exponent, exact
+from stabcore.exponent import Exponent, exact, log_abs_one_minus
 from stabcore.minima import Minimum, as_minimum
 from stabcore.problems import Problem
 
@@ -35,7 +35,8 @@ def gd_map(problem: Problem, theta: Array, step_size: float) -> Array:
     >>> gd_map(ScalarFactorization(), np.array([2.0, 1.0]), 0.5)
     array([1.5, 0. ])
     """
-    return theta - check.step_size(step_size) * problem.gradient(theta)
+    point = check.parameters("theta", theta, problem.n_parameters)
+    return point - check.step_size(step_size) * problem.gradient(point)
 
 
 def gd_jacobian(problem: Problem, theta: Array, step_size: float) -> Array:
@@ -60,7 +61,8 @@ def gd_jacobian(problem: Problem, theta: Array, step_size: float) -> Array:
     array([[ 0.5, -0.5],
            [-0.5,  0.5]])
     """
-    return np.eye(problem.n_parameters) - check.step_size(step_size) * problem.hessian(theta)
+    point = check.parameters("theta", theta, problem.n_parameters)
+    return np.eye(problem.n_parameters) - check.step_size(step_size) * problem.hessian(point)
 
 
 def gd_log_abs_det(problem: Problem, theta: Array, step_size: float) -> Array:
@@ -133,11 +135,9 @@ def gd_exponent(
 
 def spectral_exponent(scaled: Array) -> Exponent:
     """Return log max_j |1 − x_j| for eigenvalues x_j = ηκ_j, with its rounding error."""
-    largest = float(np.abs(1 - scaled).max())
-    if largest == 0:
-        return exact(-math.inf, 0.0, "closed form")
-    error = 4 * np.finfo(float).eps * (1 + scaled.size * float(scaled.max())) / largest
-    return exact(math.log(largest), error, "closed form", evaluations=scaled.size)
+    value = float(log_abs_one_minus(scaled).max())
+    rounding = 4 * np.finfo(float).eps * scaled.size * float(scaled.max())
+    return exact(value, rounding * math.exp(-value), "closed form", evaluations=scaled.size)
 
 
 def bad_step_sizes(

@@ -106,6 +106,7 @@ class Minimum:
         array([[ 3.4425,  9.5625],
                [ 9.5625, 26.5625]])
         """
+        check.instance("problem", problem, Problem)
         theta = check.finite_array("point", point, ndim=1)
         if theta.size != problem.n_parameters:
             raise ValueError(
@@ -166,7 +167,7 @@ class Minimum:
     @cached_property
     def blocks(self) -> tuple[NDArray[np.intp], ...]:
         """Groups of samples with mutually orthogonal gradients (one group: no splitting)."""
-        norms = np.sqrt(np.diag(self.kernel))
+        norms = np.sqrt(np.maximum(np.diag(self.kernel), 0))
         linked = np.abs(self.kernel) > ORTHOGONALITY_TOLERANCE * np.outer(norms, norms)
         count, labels = connected_components(linked, directed=False)
         return tuple(np.flatnonzero(labels == label) for label in range(count))
@@ -250,6 +251,8 @@ def find_minimum(
     >>> float(minimum.point.prod().round(12))
     1.0
     """
+    check.instance("problem", problem, Problem)
+    check.real("tolerance", tolerance, above=0.0)
     theta = check.finite_array("start", start, ndim=1)
     if theta.size != problem.n_parameters:
         raise ValueError(
@@ -261,6 +264,8 @@ def find_minimum(
         if np.abs(residuals).max() <= tolerance:
             return Minimum.at(problem, theta, tolerance)
         jacobian = problem.jacobian(theta)
+        if not jacobian.any():
+            break  # no gradient to follow
         kernel = jacobian @ jacobian.T
         floor = 1e-14 * np.trace(kernel) + np.finfo(float).tiny
         shifted = kernel + max(damping * np.trace(kernel) / problem.n_samples, floor) * np.eye(

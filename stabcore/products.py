@@ -158,3 +158,12 @@ class SGDLaw:
 
 
 Law = FiniteLaw | SGDLaw
+
+
+def require_law(law: Law) -> None:
+    """Refuse what is not a law, a bare kernel above all."""
+    if not isinstance(law, Law):
+        raise TypeError(
+            f"law must be a FiniteLaw or an SGDLaw, got {type(law).__name__}; "
+            "for a kernel K and a step size use SGDLaw(K, step_size)."
+        )

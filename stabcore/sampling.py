@@ -61,7 +61,9 @@ class Sampling:
         self.probabilities.setflags(write=False)
         spread = float(np.ptp(self.probabilities))
         uniform = spread <= check.PROBABILITY_TOLERANCE / self.n_samples
-        self.replacement = not uniform if replacement is None else replacement
+        self.replacement = (
+            not uniform if replacement is None else check.boolean("replacement", replacement)
+        )
         self.batch_size = check.batch_size(batch_size, self.n_samples, replacement=self.replacement)
         if not (uniform or self.independent):
             raise ValueError(

@@ -17,6 +17,7 @@ from stabcore.exponent import Exponent
 from stabcore.gd import gd_exponent
 from stabcore.lyapunov import lyapunov_exponent
 from stabcore.lyapunov.closed_form import LogSum, log_sums
+from stabcore.lyapunov.monte_carlo import check_options
 from stabcore.minima import Minimum, as_minimum
 from stabcore.problems import ScalarFactorization
 from stabcore.products import SGDLaw
@@ -114,9 +115,10 @@ def irregularities(minimum: Minimum | ArrayLike, step_size: float) -> tuple[str,
         if where.size:
             samples = ", ".join(str(i) for i in where)
             found.append(f"step_size * k_i is {level:g} for sample {samples}: {what}")
-    if len(point.blocks) > 1:
+    groups = sum(bool(point.kernel[block, block].any()) for block in point.blocks)
+    if groups > 1:
         found.append(
-            f"the gradients split into {len(point.blocks)} mutually orthogonal groups: "
+            f"the gradients split into {groups} mutually orthogonal groups: "
             "the product is reducible"
         )
     if point.rank < point.n_samples and point.jacobian is None:
@@ -270,18 +272,27 @@ class StableSet:
         array = np.asarray(values, dtype=np.float64)
         inside = np.zeros(array.shape, dtype=bool)
         for low, high in self.intervals:
-            above = (low <= array) if low == high or 0 < low == self.lower else (low < array)
-            below = (array <= high) if low == high or high == self.upper else (array < high)
+            closed = low == high or (0 < low == self.lower and not self._is_end(low))
+            above = (low <= array) if closed else (low < array)
+            closed = low == high or (high == self.upper and not self._is_end(high))
+            below = (array <= high) if closed else (array < high)
             inside |= above & below
         return inside
 
+    def _is_end(self, value: float) -> bool:
+        """Whether a sign change is known at `value`."""
+        return any(low < value < high or low == value == high for low, high in self.brackets)
+
     def restricted(self, lower: float, upper: float = math.inf) -> StableSet:
         """Return the part of this set inside [lower, upper]."""
-        low, high = max(lower, self.lower), min(upper, self.upper)
+        start = check.real("lower", lower)
+        if upper != math.inf:
+            check.real("upper", upper, above=start)
+        low, high = max(start, self.lower), min(upper, self.upper)
         cut = ((max(a, low), min(b, high)) for a, b in self.intervals if b > low and a < high)
         return StableSet(
             intervals=tuple(cut),
-            brackets=tuple(b for b in self.brackets if low < b[0] and b[1] < high),
+            brackets=tuple(b for b in self.brackets if low <= b[1] and b[0] <= high),
             lower=low,
             upper=high,
             resolution=self.resolution,
@@ -289,6 +300,7 @@ class StableSet:
 
     def scaled(self, factor: float) -> StableSet:
         """Return the set with every number multiplied by `factor` > 0."""
+        check.real("factor", factor, above=0.0)
         return StableSet(
             intervals=tuple((a * factor, b * factor) for a, b in self.intervals),
             brackets=tuple((a * factor, b * factor) for a, b in self.brackets),
@@ -326,8 +338,9 @@ def stable_steps(
     λ(η) is not monotone and may be negative on several disjoint intervals. Where λ is a closed
     form (`stabcore.lyapunov.closed_form`) it is concave between its poles, so all sign changes are
     found. Elsewhere (0, 2/max k_i) is stable (every factor is a contraction), and beyond the last
-    root of the determinant bound (1/r) E log|det A_S| ≤ λ nothing is; λ is scanned in between
-    with Monte Carlo, and every sign change is bracketed as tightly as its error allows.
+    root of the determinant bound (1/r) E log|det A_S| ≤ λ nothing is (with more than 2000
+    different batches the bound is estimated from as many); λ is scanned in between with Monte
+    Carlo, and every sign change is bracketed as tightly as its error allows.
 
     Source: our derivation.
 
@@ -368,6 +381,9 @@ def stable_steps(
     """
     point = as_minimum(minimum)
     end = math.inf if upper is None else check.step_size(upper, "upper")
+    check.integer("points", points, minimum=2)
+    check.generator(rng)
+    check_options(**options)
     law = SGDLaw(point, 1.0, batch_size, probabilities)
     spectrum = point.hessian_spectrum(law.sampling.probabilities)
     gd = _intersection([_negative(np.ones(1), kappa[None]) for kappa in np.unique(spectrum)])
@@ -375,16 +391,20 @@ def stable_steps(
     if sums is not None:
         sgd = _intersection([_negative(*terms) for terms in sums])
         return StableSets(gd=gd.restricted(0.0, end), sgd=sgd.restricted(0.0, end))
-    reach = max(b for _, b in _negative(*_determinant_bound(law, rng)).intervals)
-    drawn = np.flatnonzero(law.sampling.probabilities)
-    if Minimum(point.kernel[np.ix_(drawn, drawn)]).rank < point.rank:
+    if spectrum[0] == 0:  # a normal direction in which no sample that is drawn moves
         nowhere = StableSet(intervals=(), brackets=(), lower=0.0, upper=end)
         return StableSets(gd=gd.restricted(0.0, end), sgd=nowhere)
+    drawn = np.flatnonzero(law.sampling.probabilities)
     start = 2 / float(np.diag(point.kernel)[drawn].max())
+    bound = _negative(*_determinant_bound(law, rng))
+    reach = max(start, bound.intervals[-1][1])
     last = min(end, reach)
-    if last <= start:
-        everywhere = StableSet(intervals=((0.0, end),), brackets=(), lower=0.0, upper=end)
-        return StableSets(gd=gd.restricted(0.0, end), sgd=everywhere)
+    if last <= start * (1 + 1e-12):
+        # Contractions up to here, and expansion beyond if the bound ends here (all ηk_i = 2).
+        contractions = StableSet(
+            intervals=((0.0, reach),), brackets=bound.brackets[-1:], lower=0.0, upper=math.inf
+        )
+        return StableSets(gd=gd.restricted(0.0, end), sgd=contractions.restricted(0.0, end))
 
     def exponent(step_size: float) -> Exponent:
         return sgd_exponent(point, step_size, batch_size, probabilities, rng=rng, **options)
@@ -412,7 +432,7 @@ def stable_arcs(
     r"""Return the stable minima of a two-parameter problem, as sets of s = θ₁² + θ₂² ≥ 2.
 
     The kernel is proportional to s along the minima, so the exponents depend on ηs alone and the
-    arcs are the stable step sizes of the kernel at s = 1, divided by η: every one is found.
+    arcs are the stable step sizes of the kernel at s = 1, divided by η. See `stable_steps`.
 
     Source: our derivation; the example is paper D's.
 
@@ -444,6 +464,7 @@ def stable_arcs(
     (2, 2.635898) and (6.661222, 9.297119)
     """
     eta = check.step_size(step_size)
+    check.instance("problem", problem, ScalarFactorization)
     inputs = problem.inputs[:, 0]
     unit = Minimum(np.outer(inputs, inputs), problem.probabilities)
     steps = stable_steps(unit, batch_size, probabilities)
@@ -605,7 +626,7 @@ def _intersection(sets: list[StableSet]) -> StableSet:
             (max(a, c), min(b, d))
             for a, b in intervals
             for c, d in other.intervals
-            if max(a, c) < min(b, d)
+            if max(a, c) < min(b, d) or c < a == b < d or a < c == d < b
         )
     ends = {end for interval in intervals for end in interval}
     brackets = sorted(

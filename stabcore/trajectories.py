@@ -133,8 +133,14 @@ def exact_runs(
     rate = check.step_size(step_size)
     limit = check.integer("steps", steps)
     stride = check.integer("record_every", record_every, minimum=0)
-    starts = np.broadcast_arrays(check.finite_array("delta", delta), check.finite_array("s", s))
-    first, second = (np.array(part, dtype=np.float64).reshape(-1) for part in starts)
+    check.instance("problem", problem, ScalarFactorization)
+    starts = check.finite_array("delta", delta), check.finite_array("s", s)
+    try:
+        first, second = (part.reshape(-1).copy() for part in np.broadcast_arrays(*starts))
+    except ValueError as error:
+        raise ValueError(
+            f"delta and s must have the same shape, got {starts[0].shape} and {starts[1].shape}."
+        ) from error
     if (second < 2 * np.abs(1 - first) * (1 - 1e-12)).any():
         raise ValueError(
             "s must be at least 2|1 - delta|, since θ₁² + θ₂² ≥ 2|θ₁θ₂|; "
@@ -147,7 +153,7 @@ def exact_runs(
             "dead there and stays so."
         )
     weights = problem.probabilities if probabilities is None else probabilities
-    sampling = Sampling(problem.n_samples, batch_size or 1, weights)
+    sampling = Sampling(problem.n_samples, 1 if batch_size is None else batch_size, weights)
     rates = rate * problem.curvatures
     if batch_size is None:  # gradient descent: one sample that has the mean curvature
         rates, sampling = np.array([rates @ sampling.probabilities]), Sampling(1)
@@ -197,9 +203,9 @@ def _follow(  # type: ignore[no-untyped-def]
     history,
 ):
     """Iterate the exact coordinates of each run until its fate is decided."""
-    permutation = np.arange(subsets)
     for run in range(deltas.size):
         state, delta, s = states[run], deltas[run], squares[run]
+        permutation = np.arange(subsets)
         fate, step = UNDECIDED, 0
         while True:
             if stride > 0 and step % stride == 0:

@@ -12,8 +12,8 @@ import numpy as np
 from stabcore import _validation as check
 from stabcore.exponent import Exponent
 from stabcore.lyapunov.closed_form import closed_form
-from stabcore.lyapunov.monte_carlo import monte_carlo
-from stabcore.products import FiniteLaw, Law, SGDLaw
+from stabcore.lyapunov.monte_carlo import check_options, monte_carlo
+from stabcore.products import Law, require_law
 
 METHODS = ("auto", "closed_form", "monte_carlo")
 
@@ -57,11 +57,9 @@ def lyapunov_exponent(
     0.0
     """
     check.choice("method", method, METHODS)
-    if not isinstance(law, FiniteLaw | SGDLaw):
-        raise TypeError(
-            f"law must be a FiniteLaw or an SGDLaw, got {type(law).__name__}; "
-            "for a kernel K and a step size use SGDLaw(K, step_size)."
-        )
+    require_law(law)
+    check.generator(rng)
+    check_options(**options)
     if method == "monte_carlo":
         return monte_carlo(law, rng, **options)
     result = closed_form(law)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.linalg import eig
 
 from stabcore._validation import Array
-from stabcore.exponent import Exponent, exact
+from stabcore.exponent import Exponent, exact, log_abs_one_minus
 from stabcore.products import FiniteLaw, Law, SGDLaw
 from stabcore.sampling import Sampling
 
@@ -121,18 +121,17 @@ def log_sum(weights: Array, scaled: Array) -> Exponent:
     >>> log_sum(np.array([0.5, 0.5]), np.array([3.0, 1.5])).value
     0.0
     """
-    factors = np.abs(1 - scaled)
-    safe = np.where(factors > 0, factors, 1.0)
-    return _mean_log(weights, factors, 2 * scaled / safe)
+    distance = np.abs(1 - scaled)
+    safe = np.where(distance > 0, distance, 1.0)
+    return _mean_log(weights, log_abs_one_minus(scaled), 2 * scaled / safe)
 
 
-def _mean_log(weights: Array, factors: Array, roundings: Array) -> Exponent:
+def _mean_log(weights: Array, logs: Array, roundings: Array) -> Exponent:
     """Return Σ w_m log f_m for factors f_m ≥ 0 with relative errors of `roundings` roundings."""
     used = weights > 0
-    weights, factors, roundings = weights[used], factors[used], roundings[used]
-    if (factors == 0).any():
+    weights, logs, roundings = weights[used], logs[used], roundings[used]
+    if np.isneginf(logs).any():
         return exact(-math.inf, 0.0, "closed form", evaluations=weights.size)
-    logs = np.log(factors)
     error = 4 * np.finfo(float).eps * float(weights @ (np.abs(logs) + roundings))
     return exact(math.fsum(weights * logs), error, "closed form", evaluations=weights.size)
 
@@ -151,8 +150,9 @@ def _largest(exponents: list[Exponent]) -> Exponent:
 
 def _parallel(gram: Array) -> bool:
     """Whether the gradients with this Gram matrix are all parallel."""
-    product = np.outer(np.diag(gram), np.diag(gram))
-    return bool((np.abs(gram**2 - product) <= PARALLEL_TOLERANCE * product).all())
+    norms = np.sqrt(np.diag(gram))
+    cosines = gram / norms / norms[:, None]
+    return bool((np.abs(cosines**2 - 1) <= PARALLEL_TOLERANCE).all())
 
 
 def _batch_means(sampling: Sampling, block: NDArray[np.intp], norms: Array) -> LogSum | None:
@@ -188,12 +188,11 @@ def _batch_means(sampling: Sampling, block: NDArray[np.intp], norms: Array) -> L
 def _finite(law: FiniteLaw) -> Exponent | None:
     used = law.probabilities > 0
     matrices, weights = law.matrices[used], law.probabilities[used]
-    if len(matrices) == 1:
-        return _spectral_radius(matrices[0])
     if np.tril(matrices, -1).any() and np.triu(matrices, 1).any():
-        return None
-    diagonals = np.abs(np.diagonal(matrices, axis1=1, axis2=2))
-    return _largest([_mean_log(weights, factors, 0 * factors) for factors in diagonals.T])
+        return _spectral_radius(matrices[0]) if len(matrices) == 1 else None
+    with np.errstate(divide="ignore"):
+        logs = np.log(np.abs(np.diagonal(matrices, axis1=1, axis2=2)))
+    return _largest([_mean_log(weights, column, np.zeros(len(column))) for column in logs.T])
 
 
 def _spectral_radius(matrix: Array) -> Exponent:

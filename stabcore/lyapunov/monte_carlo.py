@@ -29,13 +29,14 @@ from stabcore import _validation as check
 from stabcore._random import States, next_index, next_subset, run_replicas, stream_states
 from stabcore._validation import Array
 from stabcore.exponent import Exponent, ExponentWarning
-from stabcore.products import FiniteLaw, Law, SGDLaw
+from stabcore.products import FiniteLaw, Law, SGDLaw, require_law
 
 CONFIDENCE = 0.95
 SHADOWS = 8  # products that are run again from another start
 # A vector is renormalised before it can have lost this many digits to cancellation, 16 a step at
 # the very worst, or have grown by this many.
 RENORMALISE_DIGITS = 256
+UNFORGOTTEN = 4.0  # how much further than two starts from each other the truth may be from both
 ROWS = 8  # rows of the kernel applied in one pass over a vector
 FAR_OUT = 4.0  # standard deviations beyond which a run is not stationary
 ROUNDING = 1e-12  # of a growth rate, relative to 1 + |rate|
@@ -90,16 +91,16 @@ def monte_carlo(
     >>> result.lower < 1.1433110351029492 < result.upper
     True
     """
+    require_law(law)
     generator = check.generator(rng)
-    half = (check.integer("steps", steps, minimum=2) + 1) // 2
-    count = check.integer("replicas", replicas, minimum=SHADOWS)
-    discarded = half if transient is None else check.integer("transient", transient, minimum=0)
-    lengths = np.array([discarded, half, half])
-    states = stream_states(generator, count)
-    starts, others = _starts(law, generator, count)
+    check_options(steps=steps, replicas=replicas, transient=transient)
+    half = (steps + 1) // 2
+    lengths = np.array([half if transient is None else transient, half, half])
+    states = stream_states(generator, replicas)
+    starts, others = _starts(law, generator, replicas)
     rates = _growth(law, states.copy(), starts, lengths)[:, 1:] / half
     shadow = _growth(law, states[:SHADOWS], others[:SHADOWS], lengths)[:, 1:] / half
-    evaluations = (count + SHADOWS) * int(lengths.sum())
+    evaluations = (replicas + SHADOWS) * int(lengths.sum())
     if np.isneginf(rates).any():
         return Exponent(
             value=-math.inf,
@@ -112,12 +113,20 @@ def monte_carlo(
     return _summary(rates, shadow, evaluations)
 
 
+def check_options(*, steps: int = 2, replicas: int = SHADOWS, transient: int | None = None) -> None:
+    """Refuse bad options of `monte_carlo`, also where a closed form will not need them."""
+    check.integer("steps", steps, minimum=2)
+    check.integer("replicas", replicas, minimum=SHADOWS)
+    if transient is not None:
+        check.integer("transient", transient, minimum=0)
+
+
 def _summary(rates: Array, shadow: Array, evaluations: int) -> Exponent:
     """Return mean, interval and status of growth rates, shape (replicas, 2 halves)."""
     # `shadow` holds the rates of the first few products from another start.
     means = rates.mean(axis=1)
     value = float(means.mean())
-    error = means.std(ddof=1) / math.sqrt(means.size)
+    error = float(means.std(ddof=1)) / math.sqrt(means.size)
     half_width = float(stats.t.ppf((1 + CONFIDENCE) / 2, means.size - 1) * error)
     rounding = ROUNDING * (1 + abs(value))
     influence = float(np.abs(shadow.mean(axis=1) - means[: len(shadow)]).mean())
@@ -130,6 +139,7 @@ def _summary(rates: Array, shadow: Array, evaluations: int) -> Exponent:
         influence += float(abs(drift.mean()))
     status = "converged"
     if reasons:
+        influence *= UNFORGOTTEN  # both starts may still be on the same side of the truth
         status = f"too short: {' and '.join(reasons)}; raise steps and transient"
         warnings.warn(f"this Monte Carlo run is {status}.", ExponentWarning, stacklevel=3)
     reach = half_width + influence + rounding
@@ -154,9 +164,12 @@ def _starts(law: Law, rng: np.random.Generator, count: int) -> tuple[Array, Arra
         return starts, others
     regular = _in_residual_coordinates(law)
     starts, others = rng.normal(size=(2, count, law.dimension))
-    slow = law.minimum.gradients[:, 0] if regular else np.eye(law.dimension)[0]
+    slow = law.minimum.gradients[:, 0].copy() if regular else np.eye(law.dimension)[0]
+    slow /= np.linalg.norm(slow)
     starts /= np.linalg.norm(starts, axis=1, keepdims=True)
-    return starts + slow / np.linalg.norm(slow), others
+    # On the same side, or the two could cancel: in one dimension they would for half of the starts.
+    starts *= np.where(starts @ slow < 0, -1.0, 1.0)[:, None]
+    return starts + slow, others
 
 
 def _in_residual_coordinates(law: SGDLaw) -> bool:
@@ -168,7 +181,9 @@ def _growth(law: Law, states: States, vectors: Array, lengths: NDArray[np.int64]
     growth = np.zeros((len(states), lengths.size))
     if isinstance(law, FiniteLaw):
         follow: Any = _dense
-        law_arguments: tuple[Any, ...] = (law.matrices, *law.alias)
+        scale = float(np.abs(law.matrices).max()) or 1.0  # sums of scaled entries cannot overflow
+        growth += lengths * math.log(scale)
+        law_arguments: tuple[Any, ...] = (law.matrices / scale, *law.alias)
     else:
         minimum, sampling = law.minimum, law.sampling
         regular = _in_residual_coordinates(law)
@@ -192,15 +207,20 @@ def _growth(law: Law, states: States, vectors: Array, lengths: NDArray[np.int64]
 
 @njit(nogil=True, cache=True, fastmath={"contract", "reassoc"})
 def _normalise(vector):  # type: ignore[no-untyped-def]
-    """Scale `vector` to a largest entry of 1 and return the logarithm of the factor removed."""
+    """Scale `vector` to length 1 and return the logarithm of its length."""
     largest = 0.0
     for j in range(vector.size):
         largest = max(largest, abs(vector[j]))
     if largest == 0.0:
         return -np.inf
+    square = 0.0  # of the vector divided by its largest entry, which cannot overflow
     for j in range(vector.size):
         vector[j] /= largest
-    return np.log(largest)
+        square += vector[j] * vector[j]
+    length = np.sqrt(square)
+    for j in range(vector.size):
+        vector[j] /= length
+    return np.log(largest) + np.log(length)
 
 
 @njit(inline="always")
@@ -317,4 +337,4 @@ def _dense(matrices, threshold, alias, states, vectors, lengths, growth):  # typ
                     image[i] = value
                 vector[:] = image
                 total += _normalise(vector)
-            growth[replica, stretch] = total
+            growth[replica, stretch] += total
