@@ -181,9 +181,13 @@ def _growth(law: Law, states: States, vectors: Array, lengths: NDArray[np.int64]
     growth = np.zeros((len(states), lengths.size))
     if isinstance(law, FiniteLaw):
         follow: Any = _dense
-        scale = float(np.abs(law.matrices).max()) or 1.0  # sums of scaled entries cannot overflow
-        growth += lengths * math.log(scale)
-        law_arguments: tuple[Any, ...] = (law.matrices / scale, *law.alias)
+        scales = np.abs(law.matrices).max(axis=(1, 2), keepdims=True)
+        scales[scales == 0] = 1.0
+        law_arguments: tuple[Any, ...] = (
+            law.matrices / scales,
+            np.log(scales[:, 0, 0]),
+            *law.alias,
+        )
     else:
         minimum, sampling = law.minimum, law.sampling
         regular = _in_residual_coordinates(law)
@@ -208,19 +212,20 @@ def _growth(law: Law, states: States, vectors: Array, lengths: NDArray[np.int64]
 @njit(nogil=True, cache=True, fastmath={"contract", "reassoc"})
 def _normalise(vector):  # type: ignore[no-untyped-def]
     """Scale `vector` to length 1 and return the logarithm of its length."""
-    largest = 0.0
+    size = 0.0  # the sum of moduli first: its square could overflow or vanish
     for j in range(vector.size):
-        largest = max(largest, abs(vector[j]))
-    if largest == 0.0:
+        size += abs(vector[j])
+    if size == 0.0:
         return -np.inf
-    square = 0.0  # of the vector divided by its largest entry, which cannot overflow
+    square, factor = 0.0, 1.0 / size
     for j in range(vector.size):
-        vector[j] /= largest
+        vector[j] *= factor
         square += vector[j] * vector[j]
     length = np.sqrt(square)
+    factor = 1.0 / length
     for j in range(vector.size):
-        vector[j] /= length
-    return np.log(largest) + np.log(length)
+        vector[j] *= factor
+    return np.log(size) + np.log(length)
 
 
 @njit(inline="always")
@@ -238,7 +243,7 @@ def _fill(state, threshold, alias, permutation, batch_size, indices, count):  # 
 
 @njit(inline="always")
 def _apply_rows(rows, indices, weights, count, vector):  # type: ignore[no-untyped-def]
-    """Vector −= Σ_m weights[m] rows[indices[m]], four rows a pass."""
+    """Subtract Σ_m weights[m] rows[indices[m]] from `vector`, ROWS rows a pass."""
     m = 0
     while m + ROWS <= count:
         a, b = rows[indices[m]], rows[indices[m + 1]]
@@ -279,9 +284,9 @@ def _residual(  # type: ignore[no-untyped-def]
                 for t in range(now):
                     start = t * batch_size
                     for m in range(start, start + batch_size):
-                        value = vector[indices[m]]
+                        row, value = kernel[indices[m]], vector[indices[m]]
                         for earlier in range(start):
-                            value -= weights[earlier] * kernel[indices[earlier], indices[m]]
+                            value -= weights[earlier] * row[indices[earlier]]
                         weights[m] = rate * value
                 _apply_rows(kernel, indices, weights, now * batch_size, vector)
                 done += now
@@ -319,8 +324,8 @@ def _normal(  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _dense(matrices, threshold, alias, states, vectors, lengths, growth):  # type: ignore[no-untyped-def]
-    """Follow vectors through dense factors, renormalised at every step."""
+def _dense(matrices, log_scales, threshold, alias, states, vectors, lengths, growth):  # type: ignore[no-untyped-def]
+    """Follow vectors through dense factors A_m exp(log_scales[m]), renormalised at every step."""
     dimension = matrices.shape[1]
     image = np.empty(dimension)
     for replica in range(len(states)):
@@ -329,12 +334,13 @@ def _dense(matrices, threshold, alias, states, vectors, lengths, growth):  # typ
         for stretch in range(lengths.size):
             total = 0.0
             for _ in range(lengths[stretch]):
-                matrix = matrices[next_index(state, threshold, alias)]
+                drawn = next_index(state, threshold, alias)
+                matrix = matrices[drawn]
                 for i in range(dimension):
                     value = 0.0
                     for j in range(dimension):
                         value += matrix[i, j] * vector[j]
                     image[i] = value
                 vector[:] = image
-                total += _normalise(vector)
-            growth[replica, stretch] += total
+                total += log_scales[drawn] + _normalise(vector)
+            growth[replica, stretch] = total
