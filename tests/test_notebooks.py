@@ -1,0 +1,55 @@
+"""The published notebooks obey their parameters."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+
+import run
+
+
+def texts(path: Path) -> dict[str, str]:
+    """Return the glued texts of an executed notebook."""
+    glued = {}
+    for cell in nbformat.read(path, as_version=4).cells:
+        for output in cell.get("outputs", []):
+            scrapbook = output.get("metadata", {}).get("scrapbook")
+            if scrapbook:
+                glued[scrapbook["name"]] = next(iter(output.data.values())).strip("'")
+    return glued
+
+
+def rerun(name: str, parameters: dict[str, object], folder: Path) -> dict[str, str]:
+    """Run a published notebook with other parameters and return its glued texts."""
+    target = folder / f"{name}.ipynb"
+    run.run([run.Job(run.notebooks()[name], target, parameters)])
+    return texts(target)
+
+
+def test_step_size_moves_the_stable_arc_of_gradient_descent(tmp_path):
+    """s < 2/(3.53 η), MATH section 2."""
+    assert texts(run.notebooks()["gd_stability"])["gd-arc-end"] == "3.77715"
+    found = rerun("gd_stability", {"step_size": 0.2, "starts": 500}, tmp_path)
+    assert found["gd-arc-end"] == f"{2 / (3.53 * 0.2):.5f}"
+    assert found["gd-starts"] == "500"
+
+
+def test_settings_move_the_stable_arcs_of_sgd(tmp_path):
+    """Batches of one at p = 1: the second sample is never drawn and λ = log|1 − 0.81 η s|."""
+    parameters = {
+        "probabilities": [1.0, 0.58],
+        "starts": 500,
+        "digit_images": 16,
+        "hidden_units": 10,
+    }
+    found = rerun("sgd_stability", parameters, tmp_path)
+    assert found["sgd-arcs-first"] == f"(2, {2 / (0.15 * 0.81):.7g})"
+    assert found["sgd-arcs-second"] == "(2.537249, 4.998564)"
+    assert found["digits-count"] == "16"
+
+
+@pytest.mark.parametrize("parameters", [{"stepsize": 0.2}, {"step_size": [0.2]}])
+def test_wrong_parameters_are_refused_before_anything_runs(parameters, tmp_path):
+    with pytest.raises(run.ParameterError, match="step"):
+        rerun("gd_stability", parameters, tmp_path)
+    assert not list(tmp_path.iterdir())
