@@ -2,7 +2,14 @@
 
 from stabcore.exponent import Exponent, ExponentWarning
 from stabcore.gd import bad_step_sizes, gd_exponent, gd_jacobian, gd_log_abs_det, gd_map
-from stabcore.lyapunov import closed_form, lyapunov_exponent, monte_carlo
+from stabcore.lyapunov import (
+    closed_form,
+    enclosure,
+    lyapunov_exponent,
+    lyapunov_spectrum,
+    monte_carlo,
+    transfer,
+)
 from stabcore.minima import Minimum, find_minimum
 from stabcore.problems import (
     DiagonalLinearNetwork,
@@ -12,7 +19,7 @@ from stabcore.problems import (
     ScalarFactorization,
     TwoLayerNetwork,
 )
-from stabcore.products import FiniteLaw, SGDLaw
+from stabcore.products import FiniteLaw, SampledLaw, SGDLaw
 from stabcore.sampling import Sampling
 from stabcore.stability import (
     Stability,
@@ -49,6 +56,7 @@ __all__ = [
     "ReluPair",
     "Runs",
     "SGDLaw",
+    "SampledLaw",
     "Sampling",
     "ScalarFactorization",
     "Stability",
@@ -57,6 +65,7 @@ __all__ = [
     "TwoLayerNetwork",
     "bad_step_sizes",
     "closed_form",
+    "enclosure",
     "exact_runs",
     "find_minimum",
     "gd_exponent",
@@ -66,6 +75,7 @@ __all__ = [
     "gradient_descent",
     "irregularities",
     "lyapunov_exponent",
+    "lyapunov_spectrum",
     "monte_carlo",
     "sgd_exponent",
     "stability",
@@ -73,4 +83,5 @@ __all__ = [
     "stable_set",
     "stable_steps",
     "stochastic_gradient_descent",
+    "transfer",
 ]

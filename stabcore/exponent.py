@@ -44,8 +44,11 @@ class Exponent:
 
     Examples
     --------
-    >>> Exponent(value=-0.5, lower=-0.6, upper=-0.4, kind="statistical", method="example").sign
-    -1
+    >>> estimate = Exponent(
+    ...     value=-0.5123, lower=-0.5301, upper=-0.4945, kind="statistical", method="example"
+    ... )
+    >>> print(estimate, estimate.sign)
+    -0.51 in [-0.53, -0.49] (statistical, example) -1
     """
 
     value: float
@@ -80,13 +83,24 @@ class Exponent:
         return self.status == "converged"
 
     def __str__(self) -> str:
-        """Return the value with its interval, the way a reader would quote it."""
-        if math.isinf(self.value):
-            return f"{self.value:+} ({self.kind}, {self.method})"
-        return (
-            f"{self.value:+.6g} in [{self.lower:.6g}, {self.upper:.6g}] "
-            f"({self.kind}, {self.method})"
-        )
+        """Return the value, to the digits that its interval knows, with the interval."""
+        origin = f"({self.kind}, {self.method})"
+        if self.lower == self.upper:
+            return f"{self.value:+.6g} {origin}"
+        half_width = (self.upper - self.lower) / 2
+        if self.kind == "exact" and half_width < 1e-6 * abs(self.value):
+            return f"{self.value:+.6g} {origin}"
+        if not math.isfinite(half_width):
+            return f"{self.value:+.6g} in [{self.lower:+.6g}, {self.upper:+.6g}] {origin}"
+        digits = 9 - _magnitude(self.value or half_width)
+        decimals = max(0, min(digits, -_magnitude(half_width)))
+        value, lower, upper = (f"{x:+.{decimals}f}" for x in (self.value, self.lower, self.upper))
+        return f"{value} in [{lower}, {upper}] {origin}"
+
+
+def _magnitude(x: float) -> int:
+    """Return the exponent of the first significant digit of x."""
+    return math.floor(math.log10(abs(x)))
 
 
 def log_abs_one_minus(x: Array) -> Array:

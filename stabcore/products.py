@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -62,6 +64,75 @@ class FiniteLaw:
         return f"FiniteLaw({len(self.matrices)} factors, dimension={self.dimension})"
 
 
+class SampledLaw:
+    r"""Factors drawn independently by a function: laws with a density, or too many to list.
+
+    Parameters
+    ----------
+    sampler : callable
+        `sampler(rng, size)` returns `size` independent factors, shape (size, d, d), that it draws
+        from the `numpy.random.Generator` it is given and from nothing else: it is called in
+        blocks, from several threads, with a generator per replica.
+    dimension : int
+        d.
+
+    Raises
+    ------
+    TypeError
+        If `sampler` is not callable or does not return numbers.
+    ValueError
+        If it returns an array of another shape, or entries that are not finite.
+
+    Examples
+    --------
+    >>> law = SampledLaw(lambda rng, size: rng.normal(size=(size, 3, 3)), 3)
+    >>> law.draw(10, rng=0).shape
+    (10, 3, 3)
+    """
+
+    def __init__(
+        self, sampler: Callable[[np.random.Generator, int], ArrayLike], dimension: int
+    ) -> None:
+        if not callable(sampler):
+            raise TypeError(
+                f"sampler must be a function sampler(rng, size), got {type(sampler).__name__}; "
+                "for a list of matrices use FiniteLaw."
+            )
+        self.sampler = sampler
+        self.dimension = check.integer("dimension", dimension)
+        self.draw(2, rng=0)  # a wrong sampler is refused here, not in the middle of a run
+
+    def draw(self, size: int, rng: int | np.random.Generator | None = None) -> Array:
+        """Return `size` independent factors, shape (size, d, d).
+
+        Parameters
+        ----------
+        size : int
+        rng : int, numpy.random.Generator or None
+
+        Returns
+        -------
+        array, shape (size, d, d)
+
+        Raises
+        ------
+        ValueError
+            If the sampler returns an array of another shape, or entries that are not finite.
+        """
+        shape = (check.integer("size", size), self.dimension, self.dimension)
+        drawn = self.sampler(check.generator(rng), shape[0])
+        factors = check.finite_array("sampler(rng, size)", drawn, ndim=3)
+        if factors.shape != shape:
+            raise ValueError(
+                f"sampler(rng, size) must return shape (size, d, d) = {shape}, got {factors.shape}."
+            )
+        return factors
+
+    def __repr__(self) -> str:
+        """Return the size."""
+        return f"SampledLaw(dimension={self.dimension})"
+
+
 class SGDLaw:
     r"""The factors of SGD linearised at a minimum: A_S = (I − (η/B) Σ_{i∈S} g_i g_iᵀ) on N.
 
@@ -83,6 +154,9 @@ class SGDLaw:
         Probability of drawing each sample; those of the minimum (uniform for a kernel) by default.
     replacement : bool, optional
         Whether a batch may repeat a sample; see `Sampling`.
+    reshuffle : bool
+        Whether the batches run through the data in epochs; see `Sampling`. The factors of an
+        epoch are then dependent, those of different epochs are not, and λ is still per step.
 
     Raises
     ------
@@ -102,12 +176,15 @@ class SGDLaw:
         batch_size: int = 1,
         probabilities: ArrayLike | None = None,
         replacement: bool | None = None,
+        reshuffle: bool = False,
     ) -> None:
         self.minimum = as_minimum(kernel)
         self.step_size = check.step_size(step_size)
         if probabilities is None:
             probabilities = self.minimum.probabilities
-        self.sampling = Sampling(self.minimum.n_samples, batch_size, probabilities, replacement)
+        self.sampling = Sampling(
+            self.minimum.n_samples, batch_size, probabilities, replacement, reshuffle
+        )
 
     @property
     def dimension(self) -> int:
@@ -130,13 +207,19 @@ class SGDLaw:
         Raises
         ------
         ValueError
-            If there are more than `limit` batches.
+            If there are more than `limit` batches, or they are drawn in epochs longer than a step:
+            the factors of one epoch are not independent.
 
         Examples
         --------
         >>> SGDLaw([[2.0]], 0.25).finite().matrices.round(12)
         array([[[0.5]]])
         """
+        if self.sampling.epoch_length > 1:
+            raise ValueError(
+                "the factors of a reshuffled law are not independent, so it is no FiniteLaw; "
+                "use lyapunov_exponent(law, 'monte_carlo'), or reshuffle=False."
+            )
         if self.sampling.count > limit:
             raise ValueError(
                 f"the law has {self.sampling.count} different batches, above the limit {limit}; "
@@ -157,13 +240,15 @@ class SGDLaw:
         )
 
 
-Law = FiniteLaw | SGDLaw
+Law = FiniteLaw | SGDLaw  # its factors can be listed
+AnyLaw = Law | SampledLaw
 
 
-def require_law(law: Law) -> None:
-    """Refuse what is not a law, a bare kernel above all."""
-    if not isinstance(law, Law):
+def require_law(law: AnyLaw, kinds: Any = Law) -> None:
+    """Refuse what is not a law of one of the `kinds`, a bare kernel above all."""
+    if not isinstance(law, kinds):
+        listed = "a FiniteLaw or an SGDLaw" if kinds is Law else "a FiniteLaw, SGDLaw or SampledLaw"
         raise TypeError(
-            f"law must be a FiniteLaw or an SGDLaw, got {type(law).__name__}; "
-            "for a kernel K and a step size use SGDLaw(K, step_size)."
+            f"law must be {listed}, got {type(law).__name__}; for a kernel K and a step size use "
+            "SGDLaw(K, step_size); a SampledLaw(sampler, dimension) needs Monte Carlo."
         )

@@ -22,6 +22,10 @@ class Sampling:
     uniform probabilities; with replacement the B indices are independent with law p. The mean
     gradient is that of L = Σ p_i l_i in both cases.
 
+    Batches of different steps are independent, unless `reshuffle` is set: then every epoch of N/B
+    steps cuts a new random permutation of the data into batches. Epochs are independent of each
+    other; one batch by itself has the same law as a batch without replacement (`batches`).
+
     Source: Mulayoff & Michaeli 2024 for batches without replacement.
 
     Parameters
@@ -33,12 +37,15 @@ class Sampling:
         Uniform by default.
     replacement : bool, optional
         By default False for uniform probabilities and True otherwise.
+    reshuffle : bool
+        Whether the batches of an epoch partition the data (random reshuffling).
 
     Raises
     ------
     ValueError
         If an argument is invalid, or non-uniform probabilities are asked for without replacement
-        in a batch larger than one.
+        in a batch larger than one, or `reshuffle` with replacement, with non-uniform
+        probabilities or with a batch size that does not divide the number of samples.
 
     Examples
     --------
@@ -55,6 +62,7 @@ class Sampling:
         batch_size: int = 1,
         probabilities: ArrayLike | None = None,
         replacement: bool | None = None,
+        reshuffle: bool = False,
     ) -> None:
         self.n_samples = check.integer("n_samples", n_samples)
         self.probabilities = check.probabilities(probabilities, self.n_samples)
@@ -71,6 +79,29 @@ class Sampling:
                 f"(got batch_size {batch_size}): drawing in turn without replacement does not "
                 "follow the gradient of the weighted loss on average; use replacement=True."
             )
+        self.reshuffle = check.boolean("reshuffle", reshuffle)
+        if self.reshuffle:
+            self._require_a_partition(uniform)
+
+    def _require_a_partition(self, uniform: bool) -> None:
+        """Refuse what cannot be cut into epochs."""
+        if self.replacement or not uniform:
+            raise ValueError(
+                "reshuffle=True uses every sample once per epoch; it needs replacement=False and "
+                "uniform probabilities."
+            )
+        if self.n_samples % self.batch_size:
+            divisors = [b for b in range(1, self.n_samples + 1) if self.n_samples % b == 0]
+            closest = min(divisors, key=lambda b: abs(b - self.batch_size))
+            raise ValueError(
+                f"reshuffle=True needs a batch_size that divides the {self.n_samples} samples, "
+                f"got {self.batch_size}; use {closest}, or leave samples out."
+            )
+
+    @property
+    def epoch_length(self) -> int:
+        """Steps after which the batches start afresh: N/B when reshuffled, otherwise 1."""
+        return self.n_samples // self.batch_size if self.reshuffle else 1
 
     @property
     def independent(self) -> bool:
@@ -103,7 +134,9 @@ class Sampling:
             yield batch, arrangements * float(np.prod(self.probabilities[list(batch)]))
 
     def draw(self, size: int, rng: int | np.random.Generator | None = None) -> NDArray[np.intp]:
-        """Return `size` independent batches, shape (size, batch_size).
+        """Return `size` consecutive batches, shape (size, batch_size).
+
+        They are independent, unless reshuffled: then they are epochs, the last one cut short.
 
         Parameters
         ----------
@@ -116,6 +149,10 @@ class Sampling:
         """
         generator = check.generator(rng)
         shape = (check.integer("size", size), self.batch_size)
+        if self.reshuffle:
+            epochs = -(-size // self.epoch_length)
+            orders = np.tile(np.arange(self.n_samples), (epochs, 1))
+            return generator.permuted(orders, axis=1).reshape(-1, self.batch_size)[:size]
         if self.independent:
             cumulative = np.cumsum(self.probabilities)
             drawn = np.searchsorted(cumulative, generator.random(shape) * cumulative[-1], "right")

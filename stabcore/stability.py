@@ -25,6 +25,7 @@ from stabcore.products import SGDLaw
 Interval = tuple[float, float]
 REGIONS = ("both", "GD only", "SGD only", "neither", "undecided")
 MOST_BATCHES = 2_000
+SCAN_TOLERANCE = 1e-5  # of the deterministic exponents of a scan, which need many of them
 
 
 def sgd_exponent(
@@ -58,7 +59,7 @@ def sgd_exponent(
     rng : int, numpy.random.Generator or None
         For Monte Carlo.
     **options
-        For Monte Carlo: `steps`, `replicas`, `transient`.
+        Of `lyapunov_exponent`: `tolerance`, and `steps`, `replicas`, `transient` of Monte Carlo.
 
     Returns
     -------
@@ -181,7 +182,7 @@ def stability(
     rng : int, numpy.random.Generator or None
         For Monte Carlo.
     **options
-        For Monte Carlo: `steps`, `replicas`, `transient`.
+        Of `lyapunov_exponent`: `tolerance`, and `steps`, `replicas`, `transient` of Monte Carlo.
 
     Returns
     -------
@@ -339,8 +340,8 @@ def stable_steps(
     form (`stabcore.lyapunov.closed_form`) it is concave between its poles, so all sign changes are
     found. Elsewhere (0, 2/max k_i) is stable (every factor is a contraction), and beyond the last
     root of the determinant bound (1/r) E log|det A_S| ≤ λ nothing is (with more than 2000
-    different batches the bound is estimated from as many); λ is scanned in between with Monte
-    Carlo, and every sign change is bracketed as tightly as its error allows.
+    different batches the bound is estimated from as many); λ is scanned in between, and every
+    sign change is bracketed as tightly as the error of the exponent allows.
 
     Source: our derivation.
 
@@ -359,7 +360,7 @@ def stable_steps(
     rng : int, numpy.random.Generator or None
         For Monte Carlo. An int gives every step size the same random choices.
     **options
-        For Monte Carlo: `steps`, `replicas`, `transient`.
+        Of `lyapunov_exponent`: `tolerance`, and `steps`, `replicas`, `transient` of Monte Carlo.
 
     Returns
     -------
@@ -383,7 +384,7 @@ def stable_steps(
     end = math.inf if upper is None else check.step_size(upper, "upper")
     check.integer("points", points, minimum=2)
     check.generator(rng)
-    check_options(**options)
+    check_options(**{name: value for name, value in options.items() if name != "tolerance"})
     law = SGDLaw(point, 1.0, batch_size, probabilities)
     spectrum = point.hessian_spectrum(law.sampling.probabilities)
     gd = _intersection([_negative(np.ones(1), kappa[None]) for kappa in np.unique(spectrum)])
@@ -405,6 +406,8 @@ def stable_steps(
             intervals=((0.0, reach),), brackets=bound.brackets[-1:], lower=0.0, upper=math.inf
         )
         return StableSets(gd=gd.restricted(0.0, end), sgd=contractions.restricted(0.0, end))
+
+    options.setdefault("tolerance", SCAN_TOLERANCE)
 
     def exponent(step_size: float) -> Exponent:
         return sgd_exponent(point, step_size, batch_size, probabilities, rng=rng, **options)

@@ -235,3 +235,28 @@ def test_reflections_have_exponent_exactly_zero():
 
 def test_a_step_lost_to_rounding_is_still_stable():
     assert closed_form(SGDLaw([[1.0]], 1e-17)).sign == -1
+
+
+HIDDEN = np.array([[1, 0.7], [0.3, 1.2]])
+
+
+@pytest.mark.parametrize("diagonals", [((2, 0.5), (1.5, 0.25)), ((0.5, 2), (0.25, 1.5))])
+def test_a_hidden_common_eigenvector(diagonals):
+    """Triangular in another basis: the larger of E log|a| and E log|d|."""
+    matrices = [HIDDEN @ [[a, 1], [0, d]] @ np.linalg.inv(HIDDEN) for a, d in diagonals]
+    result = closed_form(FiniteLaw(matrices))
+    assert result.kind == "exact"
+    assert result.lower <= math.log(3) / 2 <= result.upper
+    assert result.upper - result.lower < 1e-12
+
+
+def test_a_shear_has_a_common_eigenvector_with_itself_and_its_square():
+    """[[1, 1], [1, 1]] and its square: rank one, exponents log 2 and log 4, and 0 across."""
+    rank_one = np.ones((2, 2))
+    assert closed_form(FiniteLaw([rank_one, rank_one @ rank_one])) is None  # across: all rounding
+
+
+def test_no_common_eigenvector():
+    rotation = np.array([[0.6, -0.8], [0.8, 0.6]])
+    assert closed_form(FiniteLaw([rotation, rotation @ rotation])) is None
+    assert closed_form(FiniteLaw([[[2, 1], [1, 1]], [[3, 1], [2, 1]]])) is None

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from stabcore import DiagonalLinearNetwork, FiniteLaw, Minimum, SGDLaw
+from stabcore import DiagonalLinearNetwork, FiniteLaw, Minimum, SGDLaw, monte_carlo
 from stabcore.gd import gd_jacobian
+from stabcore.products import AnyLaw, SampledLaw, require_law
 
 SAMPLINGS = [
     {},
@@ -84,7 +85,57 @@ def test_a_finite_law_copies_and_freezes_its_arguments():
         law.matrices[0] = 0
 
 
+def normal(rng, size):
+    return rng.normal(size=(size, 2, 2))
+
+
+def test_a_sampled_law_draws_what_its_sampler_draws():
+    law = SampledLaw(normal, np.int64(2))
+    assert law.dimension == 2
+    assert (law.draw(5, rng=3) == normal(np.random.default_rng(3), 5)).all()
+
+
+@pytest.mark.parametrize(
+    ("sampler", "dimension", "error", "message"),
+    [
+        (np.eye(2), 2, TypeError, "sampler must be a function .*got ndarray; .*FiniteLaw"),
+        (normal, 0, ValueError, "dimension must be at least 1, got 0"),
+        (normal, 2.0, TypeError, "dimension must be an integer"),
+        (normal, 3, ValueError, r"must return shape .*\(2, 3, 3\), got \(2, 2, 2\)"),
+        (lambda rng, size: normal(rng, 1), 2, ValueError, r"\(2, 2, 2\), got \(1, 2, 2\)"),
+        (lambda rng, size: np.eye(2), 2, ValueError, r"sampler.* must have 3 dimension"),
+        (lambda rng, size: np.full((size, 2, 2), np.nan), 2, ValueError, "sampler.* has a NaN"),
+        (lambda rng, size: "matrices", 2, TypeError, "sampler.* must be an array of real numbers"),
+    ],
+)
+def test_bad_samplers(sampler, dimension, error, message):
+    with pytest.raises(error, match=message):
+        SampledLaw(sampler, dimension)
+
+
+def test_a_sampler_that_fails_later_is_not_swallowed():
+    law = SampledLaw(lambda rng, size: np.full((size, 1, 1), 1.0 if size < 9 else np.inf), 1)
+    with pytest.raises(ValueError, match="infinite"):
+        monte_carlo(law, rng=0, steps=100)
+
+
+def test_where_the_factors_must_be_listed_a_sampled_law_is_refused():
+    require_law(SampledLaw(normal, 2), AnyLaw)
+    with pytest.raises(TypeError, match=r"FiniteLaw or an SGDLaw, got SampledLaw.*Monte Carlo"):
+        require_law(SampledLaw(normal, 2))
+    with pytest.raises(TypeError, match="FiniteLaw, SGDLaw or SampledLaw, got NoneType"):
+        require_law(None, AnyLaw)
+
+
+def test_a_reshuffled_law_is_no_finite_law():
+    with pytest.raises(ValueError, match=r"reshuffled .* not independent.*reshuffle=False"):
+        SGDLaw(np.eye(2), 0.5, reshuffle=True).finite()
+    whole = SGDLaw(np.eye(2), 0.5, 2, reshuffle=True).finite()  # an epoch of one step
+    assert whole.matrices.round(12).tolist() == [[[0.75, 0.0], [0.0, 0.75]]]
+
+
 def test_text():
+    assert repr(SampledLaw(normal, 2)) == "SampledLaw(dimension=2)"
     assert repr(FiniteLaw(np.ones((3, 2, 2)))) == "FiniteLaw(3 factors, dimension=2)"
     assert repr(SGDLaw(np.eye(4), 0.5, 2)) == (
         "SGDLaw(n_samples=4, step_size=0.5, batch_size=2, dimension=4)"

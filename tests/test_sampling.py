@@ -1,7 +1,7 @@
 from collections import Counter
 from fractions import Fraction
 from itertools import product
-from math import comb
+from math import comb, factorial
 
 import numpy as np
 import pytest
@@ -20,6 +20,7 @@ from stabcore._random import (
     run_replicas,
     stream_states,
 )
+from stabcore.lyapunov.monte_carlo import _draw
 
 MASK = 2**64 - 1
 WEIGHTS = st.lists(st.integers(0, 1000), min_size=1, max_size=40).filter(any)
@@ -200,6 +201,57 @@ def test_defaults_and_properties():
     assert not Sampling(4, 4, replacement=True).full_batch
     assert not Sampling(4, 1).full_batch
     assert Sampling(4, 1, [0.1, 0.2, 0.3, 0.4], replacement=False).independent
+
+
+@pytest.mark.parametrize(("n_samples", "size"), [(4, 1), (6, 2), (6, 3), (4, 4), (1, 1)])
+def test_reshuffled_epochs_partition_the_data(n_samples, size):
+    sampling = Sampling(n_samples, size, reshuffle=True)
+    length = sampling.epoch_length
+    assert length == n_samples // size
+    drawn = sampling.draw(20 * length - length // 2, rng=0)
+    assert drawn.shape == (20 * length - length // 2, size)
+    for start in range(0, 19 * length, length):
+        assert sorted(drawn[start : start + length].ravel()) == list(range(n_samples))
+
+
+@pytest.mark.parametrize(("n_samples", "size"), [(3, 1), (4, 2)])
+def test_every_order_of_an_epoch_is_equally_likely(n_samples, size):
+    """Drawn by NumPy and by the compiled kernel, whose permutation is not reset in an epoch."""
+    sampling, epochs = Sampling(n_samples, size, reshuffle=True), 20_000
+    indices = np.empty(epochs * n_samples, np.int64)
+    state = stream_states(np.random.default_rng(1), 1)[0]
+    steps = epochs * sampling.epoch_length
+    _draw(state, size, n_samples, size, *sampling.alias, indices, steps)
+    for drawn in (sampling.draw(steps, rng=0), indices):
+        orders = Counter(map(tuple, drawn.reshape(epochs, n_samples).tolist()))
+        assert all(len(set(order)) == n_samples for order in orders)
+        assert len(orders) == factorial(n_samples)
+        assert fits(list(orders.values()), [1 / len(orders)] * len(orders))
+
+
+def test_one_reshuffled_batch_is_one_without_replacement():
+    """Also the last of an epoch."""
+    sampling = Sampling(4, 2, reshuffle=True)
+    assert dict(sampling.batches()) == dict(Sampling(4, 2).batches())
+    drawn = np.sort(sampling.draw(40_000, rng=0), axis=1)
+    for position in (0, 1):
+        counts = Counter(map(tuple, drawn[position::2].tolist()))
+        assert fits([counts[batch] for batch, _ in sampling.batches()], [1 / 6] * 6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((6, 4), "needs a batch_size that divides the 6 samples, got 4; use 3"),
+        ((7, 3), "divides the 7 samples, got 3; use 1"),
+        ((4, 2, None, True), "needs replacement=False and uniform probabilities"),
+        ((2, 1, [0.3, 0.7]), "needs replacement=False and uniform probabilities"),
+        ((2, 1, [0.3, 0.7], False), "needs replacement=False and uniform probabilities"),
+    ],
+)
+def test_what_cannot_be_cut_into_epochs(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Sampling(*arguments, reshuffle=True)
 
 
 def test_same_seed_same_batches():

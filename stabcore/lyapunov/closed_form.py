@@ -35,7 +35,8 @@ def closed_form(law: Law) -> Exponent | None:
     r"""Return the exponent of `law` if it has a closed form that is known here, else None.
 
     Known: SGD whose gradients are parallel, mutually orthogonal, or split into such groups; SGD
-    with the whole data set as its batch; finite laws of one factor, or of triangular ones.
+    with the whole data set as its batch; finite laws of one factor, of triangular ones, or of 2×2
+    matrices with a common real eigenvector.
 
     Source: our derivation.
 
@@ -189,7 +190,9 @@ def _finite(law: FiniteLaw) -> Exponent | None:
     used = law.probabilities > 0
     matrices, weights = law.matrices[used], law.probabilities[used]
     if np.tril(matrices, -1).any() and np.triu(matrices, 1).any():
-        return _spectral_radius(matrices[0]) if len(matrices) == 1 else None
+        if len(matrices) == 1:
+            return _spectral_radius(matrices[0])
+        return _common_line(matrices, weights) if law.dimension == 2 else None
     with np.errstate(divide="ignore"):
         logs = np.log(np.abs(np.diagonal(matrices, axis1=1, axis2=2)))
     return _largest([_mean_log(weights, column, np.zeros(len(column))) for column in logs.T])
@@ -207,3 +210,26 @@ def _spectral_radius(matrix: Array) -> Exponent:
         condition = float(np.linalg.norm(matrix, 2) / radius / overlaps.min())
     error = 4 * np.finfo(float).eps * len(matrix) * condition
     return exact(math.log(radius), error, "closed form")
+
+
+def _common_line(matrices: Array, weights: Array) -> Exponent | None:
+    """Return the exponent of 2×2 matrices that share a real eigenvector: the larger of two sums."""
+    scalar = matrices[:, :1, :1] * np.eye(2)
+    turning = np.flatnonzero((matrices != scalar).any(axis=(1, 2)))[0]
+    candidates = eig(matrices[turning])[1].T
+    for line in candidates.real[np.abs(candidates.imag).max(axis=1) == 0]:
+        images = matrices @ line
+        along = images @ line
+        sizes = np.linalg.norm(matrices, axis=(1, 2))
+        if (np.abs(images - along[:, None] * line).max(axis=1) > PARALLEL_TOLERANCE * sizes).any():
+            continue
+        across = np.trace(matrices, axis1=1, axis2=2) - along
+        with np.errstate(divide="ignore"):
+            logs = np.log(np.abs([along, across]))
+            roundings = sizes / np.abs([along, across])
+        if np.isinf(roundings).any() or roundings.max() > 1e6:
+            return None  # a factor that is nearly singular: its small entry is all rounding
+        return _largest(
+            [_mean_log(weights, *pair) for pair in zip(logs, 8 * roundings, strict=True)]
+        )
+    return None
