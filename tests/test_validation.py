@@ -259,7 +259,7 @@ def test_arguments_that_many_functions_share(call, value, error, message):
         (lambda: LAW.finite(1), ValueError, "2 different batches, above the limit 1"),
         # exponents
         (lambda: lyapunov_exponent(LAW, "magic"), ValueError, "method must be one of .*'magic'"),
-        (lambda: lyapunov_exponent(K), TypeError, "law must be a FiniteLaw, SGDLaw or SampledLaw, got list"),
+        (lambda: lyapunov_exponent(K), TypeError, "law must be a FiniteLaw, .*, got list"),
         (lambda: monte_carlo(K), TypeError, "law must be .*got list"),
         (
             lambda: sgd_exponent(K, 0.5, method="magic"),
