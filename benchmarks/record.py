@@ -39,6 +39,7 @@ def measure():
         f"{Path(row['fullname'].split('::')[0]).stem}::{row['name']}": {
             "seconds": float(f"{row['stats']['median']:.4g}"),
             "steps": row["extra_info"]["steps"],
+            "error": row["extra_info"].get("error"),
         }
         for row in measured
     }
@@ -51,6 +52,7 @@ def render(results):
             "# Benchmarks\n",
             f"{results['machine']}.\n",
             *monte_carlo_table(results["benchmarks"]),
+            *exponent_table(results["benchmarks"]),
             *trajectory_table(results["benchmarks"]),
             *book_table(results.get("book")),
             FOOTER,
@@ -76,6 +78,28 @@ def monte_carlo_table(measured):
             f"| {samples} | {naive:.0f} | {one:.1f} | {naive / one:.0f} "
             f"| {every:.1f} | {naive / every:.0f} |"
         )
+    yield ""
+
+
+def exponent_table(measured):
+    """List time and error of every method."""
+    yield "## λ of Pollicott's pair of matrices\n"
+    yield "| method | ms | error |"
+    yield "|---|--:|--:|"
+    for test, label in (
+        ("test_transfer[1e-06]", "transfer operator, tolerance 1e-6"),
+        ("test_transfer[1e-10]", "transfer operator, tolerance 1e-10"),
+        ("test_transfer[1e-12]", "transfer operator, tolerance 1e-12"),
+        ("test_transfer_in_space", "transfer operator, another pair, 3×3 (error estimate)"),
+        ("test_enclosure[0.001]", "enclosure, width 1e-3 (proven half-width)"),
+        ("test_enclosure[0.0001]", "enclosure, width 1e-4 (proven half-width)"),
+        ("test_enclosure[1e-05]", "enclosure, width 1e-5 (proven half-width)"),
+        ("test_simulation[2000]", "Monte Carlo, 32 × 2,000 steps (95 % half-width)"),
+        ("test_simulation[200000]", "Monte Carlo, 32 × 200,000 steps (95 % half-width)"),
+        ("test_textbook_loop", "NumPy QR loop, 20,000 steps"),
+    ):
+        row = measured[f"test_exponents::{test}"]
+        yield f"| {label} | {1e3 * row['seconds']:.3g} | {row['error']:.1e} |"
     yield ""
 
 

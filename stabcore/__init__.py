@@ -4,10 +4,16 @@ from stabcore.exponent import Exponent, ExponentWarning
 from stabcore.gd import bad_step_sizes, gd_exponent, gd_jacobian, gd_log_abs_det, gd_map
 from stabcore.lyapunov import (
     closed_form,
+    determinant_bound,
     enclosure,
     lyapunov_exponent,
     lyapunov_spectrum,
+    mean_square_edge,
+    mean_square_exponent,
+    moment_exponent,
     monte_carlo,
+    subadditive_bound,
+    tail_index,
     transfer,
 )
 from stabcore.minima import Minimum, find_minimum
@@ -65,6 +71,7 @@ __all__ = [
     "TwoLayerNetwork",
     "bad_step_sizes",
     "closed_form",
+    "determinant_bound",
     "enclosure",
     "exact_runs",
     "find_minimum",
@@ -76,6 +83,9 @@ __all__ = [
     "irregularities",
     "lyapunov_exponent",
     "lyapunov_spectrum",
+    "mean_square_edge",
+    "mean_square_exponent",
+    "moment_exponent",
     "monte_carlo",
     "sgd_exponent",
     "stability",
@@ -83,5 +93,7 @@ __all__ = [
     "stable_set",
     "stable_steps",
     "stochastic_gradient_descent",
+    "subadditive_bound",
+    "tail_index",
     "transfer",
 ]

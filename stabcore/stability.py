@@ -17,6 +17,7 @@ from stabcore.exponent import Exponent
 from stabcore.gd import gd_exponent
 from stabcore.lyapunov import lyapunov_exponent
 from stabcore.lyapunov.closed_form import LogSum, log_sums
+from stabcore.lyapunov.moments import determinant_log_sum, mean_square_edge
 from stabcore.lyapunov.monte_carlo import check_options
 from stabcore.minima import Minimum, as_minimum
 from stabcore.problems import ScalarFactorization
@@ -318,10 +319,19 @@ class StableSet:
 
 @dataclass(frozen=True, kw_only=True)
 class StableSets:
-    """The stable sets of gradient descent (μ < 0) and of SGD (λ < 0)."""
+    """Where a minimum is stable.
+
+    Attributes
+    ----------
+    gd, sgd : StableSet
+        For gradient descent (μ < 0) and for SGD (λ < 0).
+    mean_square : StableSet
+        For SGD in mean square: the second moment of the distance falls. Part of `sgd`.
+    """
 
     gd: StableSet
     sgd: StableSet
+    mean_square: StableSet
 
 
 def stable_steps(
@@ -334,7 +344,7 @@ def stable_steps(
     rng: int | np.random.Generator | None = 0,
     **options: Any,
 ) -> StableSets:
-    r"""Return all step sizes at which a minimum is stable, for GD and for SGD.
+    r"""Return all step sizes at which a minimum is stable: for GD, for SGD, and in mean square.
 
     λ(η) is not monotone and may be negative on several disjoint intervals. Where λ is a closed
     form (`stabcore.lyapunov.closed_form`) it is concave between its poles, so all sign changes are
@@ -365,7 +375,7 @@ def stable_steps(
     Returns
     -------
     StableSets
-        Two `StableSet`, `gd` and `sgd`.
+        Three `StableSet`: `gd`, `sgd` and `mean_square`.
 
     Raises
     ------
@@ -377,8 +387,8 @@ def stable_steps(
     Two parallel gradients; the second stable interval contains 1/k_1, where λ = −∞:
 
     >>> sets = stable_steps([[1.0, 4.0], [4.0, 16.0]])
-    >>> print(sets.gd, "|", sets.sgd)
-    (0, 0.2352941) | (0, 0.134732) and (0.927768, 1.0625)
+    >>> print(sets.gd, "|", sets.sgd, "|", sets.mean_square)
+    (0, 0.2352941) | (0, 0.134732) and (0.927768, 1.0625) | (0, 0.1322957)
     """
     point = as_minimum(minimum)
     end = math.inf if upper is None else check.step_size(upper, "upper")
@@ -386,44 +396,64 @@ def stable_steps(
     check.generator(rng)
     check_options(**{name: value for name, value in options.items() if name != "tolerance"})
     law = SGDLaw(point, 1.0, batch_size, probabilities)
-    spectrum = point.hessian_spectrum(law.sampling.probabilities)
-    gd = _intersection([_negative(np.ones(1), kappa[None]) for kappa in np.unique(spectrum)])
+    kappas = np.unique(point.hessian_spectrum(law.sampling.probabilities))
+    gd = _intersection([_negative(np.ones(1), kappa[None]) for kappa in kappas])
+    edge = mean_square_edge(point, batch_size, probabilities)
+    mean_square = _first_interval(edge, (_neighbours(edge),)) if edge > 0 else _NOWHERE
+    sgd = _sgd_steps(law, end, points, rng, options)
+    return StableSets(
+        gd=gd.restricted(0.0, end),
+        sgd=sgd.restricted(0.0, end),
+        mean_square=mean_square.restricted(0.0, end),
+    )
+
+
+def _sgd_steps(
+    law: SGDLaw,
+    end: float,
+    points: int,
+    rng: int | np.random.Generator | None,
+    options: dict[str, Any],
+) -> StableSet:
+    """Return the step sizes up to `end` at which λ < 0; the step size of `law` plays no part."""
     sums = log_sums(law)
     if sums is not None:
-        sgd = _intersection([_negative(*terms) for terms in sums])
-        return StableSets(gd=gd.restricted(0.0, end), sgd=sgd.restricted(0.0, end))
-    if spectrum[0] == 0:  # a normal direction in which no sample that is drawn moves
-        nowhere = StableSet(intervals=(), brackets=(), lower=0.0, upper=end)
-        return StableSets(gd=gd.restricted(0.0, end), sgd=nowhere)
-    drawn = np.flatnonzero(law.sampling.probabilities)
+        return _intersection([_negative(*terms) for terms in sums])
+    point, sampling = law.minimum, law.sampling
+    if point.hessian_spectrum(sampling.probabilities)[0] == 0:
+        return _NOWHERE  # a normal direction in which no sample that is drawn moves
+    drawn = np.flatnonzero(sampling.probabilities)
     start = 2 / float(np.diag(point.kernel)[drawn].max())
     bound = _negative(*_determinant_bound(law, rng))
     reach = max(start, bound.intervals[-1][1])
     last = min(end, reach)
     if last <= start * (1 + 1e-12):
         # Contractions up to here, and expansion beyond if the bound ends here (all ηk_i = 2).
-        contractions = StableSet(
-            intervals=((0.0, reach),), brackets=bound.brackets[-1:], lower=0.0, upper=math.inf
-        )
-        return StableSets(gd=gd.restricted(0.0, end), sgd=contractions.restricted(0.0, end))
-
-    options.setdefault("tolerance", SCAN_TOLERANCE)
+        return _first_interval(reach, bound.brackets[-1:])
 
     def exponent(step_size: float) -> Exponent:
-        return sgd_exponent(point, step_size, batch_size, probabilities, rng=rng, **options)
+        one = SGDLaw(point, step_size, sampling.batch_size, sampling.probabilities)
+        return lyapunov_exponent(one, rng=rng, **{"tolerance": SCAN_TOLERANCE, **options})
 
     scan = stable_set(exponent, start, last, points=points)
     intervals = [(0.0, start), *scan.intervals]
     if len(intervals) > 1 and intervals[1][0] == start:
         intervals[:2] = [(0.0, intervals[1][1])]
-    sgd = StableSet(
+    return StableSet(
         intervals=tuple(intervals),
         brackets=scan.brackets,
         lower=0.0,
         upper=end,
         resolution=scan.resolution,
     )
-    return StableSets(gd=gd.restricted(0.0, end), sgd=sgd)
+
+
+def _first_interval(edge: float, brackets: tuple[Interval, ...]) -> StableSet:
+    """Return the set (0, edge)."""
+    return StableSet(intervals=((0.0, edge),), brackets=brackets, lower=0.0, upper=math.inf)
+
+
+_NOWHERE = StableSet(intervals=(), brackets=(), lower=0.0, upper=math.inf)
 
 
 def stable_arcs(
@@ -471,9 +501,10 @@ def stable_arcs(
     inputs = problem.inputs[:, 0]
     unit = Minimum(np.outer(inputs, inputs), problem.probabilities)
     steps = stable_steps(unit, batch_size, probabilities)
-    return StableSets(
-        gd=steps.gd.scaled(1 / eta).restricted(2.0), sgd=steps.sgd.scaled(1 / eta).restricted(2.0)
+    gd, sgd, mean_square = (
+        part.scaled(1 / eta).restricted(2.0) for part in (steps.gd, steps.sgd, steps.mean_square)
     )
+    return StableSets(gd=gd, sgd=sgd, mean_square=mean_square)
 
 
 def stable_set(
@@ -646,6 +677,4 @@ def _determinant_bound(law: SGDLaw, rng: int | np.random.Generator | None) -> Lo
     else:
         batches = sampling.draw(MOST_BATCHES, rng)
         weights = np.full(MOST_BATCHES, 1 / MOST_BATCHES)
-    grams = law.minimum.kernel[batches[:, :, None], batches[:, None, :]]
-    eigenvalues = np.maximum(np.linalg.eigvalsh(grams), 0) / sampling.batch_size
-    return np.repeat(weights, sampling.batch_size) / law.dimension, eigenvalues.reshape(-1)
+    return determinant_log_sum(law, batches, weights)

@@ -93,6 +93,6 @@ def test_interval_band(axes):
 
 def test_arc_regions_of_empty_sets():
     empty = StableSet(intervals=(), brackets=(), lower=2.0, upper=math.inf)
-    assert plotting.arc_regions(StableSets(gd=empty, sgd=empty), 2.0, 3.0) == [
+    assert plotting.arc_regions(StableSets(gd=empty, sgd=empty, mean_square=empty), 2.0, 3.0) == [
         (2.0, 3.0, "neither")
     ]

@@ -359,3 +359,21 @@ def test_the_kernel_is_not_changed():
     stability(kernel, 0.3, rng=0, steps=2_000)
     stable_steps(kernel, points=3, steps=2_000)
     assert (kernel == KERNEL).all()
+
+
+def test_mean_square_stability_is_part_of_stability():
+    """Parallel gradients: Σ p (1 − ηk)² < 1 exactly for η < 2 Σ pk / Σ pk²."""
+    sets = stable_steps([[1.0, 4.0], [4.0, 16.0]])
+    ((low, high),) = sets.mean_square.intervals
+    assert low == 0
+    assert high == pytest.approx(2 * 8.5 / 128.5, rel=1e-11)
+    assert sets.mean_square.contains(0.1)
+    gradients = np.random.default_rng(0).normal(size=(4, 2))
+    sets = stable_steps(gradients @ gradients.T, batch_size=2)
+    assert 0 < sets.mean_square.intervals[0][1] < sets.sgd.intervals[0][1]
+    assert sets.mean_square.restricted(0.0, 1e-3).intervals == ((0.0, 1e-3),)
+
+
+def test_mean_square_arcs_scale_with_the_step_size():
+    first, second = (stable_arcs(ReluPair(), eta).mean_square for eta in (0.1, 0.12))
+    assert first.intervals[0][1] * 0.1 == pytest.approx(second.intervals[0][1] * 0.12)

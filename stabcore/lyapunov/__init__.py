@@ -13,6 +13,14 @@ from stabcore import _validation as check
 from stabcore.exponent import Exponent
 from stabcore.lyapunov.closed_form import closed_form
 from stabcore.lyapunov.enclosure import enclosure
+from stabcore.lyapunov.moments import (
+    determinant_bound,
+    mean_square_edge,
+    mean_square_exponent,
+    moment_exponent,
+    subadditive_bound,
+    tail_index,
+)
 from stabcore.lyapunov.monte_carlo import check_options, lyapunov_spectrum, monte_carlo
 from stabcore.lyapunov.transfer import transfer
 from stabcore.products import AnyLaw, FiniteLaw, Law, SampledLaw, require_law
@@ -25,10 +33,16 @@ ROUGH = 1e-4
 __all__ = [
     "METHODS",
     "closed_form",
+    "determinant_bound",
     "enclosure",
     "lyapunov_exponent",
     "lyapunov_spectrum",
+    "mean_square_edge",
+    "mean_square_exponent",
+    "moment_exponent",
     "monte_carlo",
+    "subadditive_bound",
+    "tail_index",
     "transfer",
 ]
 
