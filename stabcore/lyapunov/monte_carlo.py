@@ -38,8 +38,7 @@ from stabcore.products import AnyLaw, FiniteLaw, Law, SampledLaw, SGDLaw, requir
 
 CONFIDENCE = 0.95
 SHADOWS = 8  # products that are run again from another start
-# A vector is renormalised before it can have lost this many digits to cancellation, 16 a step at
-# the very worst, or have grown by this many.
+# A vector is renormalised before it can have become shorter or longer by this many digits.
 RENORMALISE_DIGITS = 256
 UNFORGOTTEN = 4.0  # how much further than two starts from each other the truth may be from both
 ROWS = 8  # rows of the kernel applied in one pass over a vector
@@ -520,6 +519,17 @@ def _starts(law: AnyLaw, rng: np.random.Generator, count: int) -> tuple[Array, A
     return starts + slow, others
 
 
+def _digits_per_step(law: SGDLaw) -> float:
+    """Return how many decimal digits the length of a vector can change by in one step."""
+    scaled = law.step_size * np.diag(law.minimum.kernel)
+    grown = math.log10(1 + float(scaled.max()))
+    if law.sampling.batch_size > 1:
+        return max(16.0, grown)
+    # One sample multiplies one direction by 1 − ηk_i; beyond 16 digits it is rounding that is left.
+    lost = -math.log10(max(1e-16, float(np.abs(1 - scaled).min())))
+    return max(lost, grown, 4.0)
+
+
 def _in_residual_coordinates(law: SGDLaw) -> bool:
     return law.minimum.rank == law.minimum.n_samples
 
@@ -550,11 +560,10 @@ def _growth(law: AnyLaw, streams: Streams, vectors: Array, lengths: NDArray[np.i
     else:
         minimum, sampling = law.minimum, law.sampling
         regular = _in_residual_coordinates(law)
-        largest = 1 + law.step_size * float(np.diag(minimum.kernel).max())
         arguments = (
             minimum.kernel if regular else minimum.gradients,
             law.step_size / sampling.batch_size,
-            max(1, int(RENORMALISE_DIGITS / max(16.0, math.log10(largest)))),
+            max(1, int(RENORMALISE_DIGITS / _digits_per_step(law))),
             *_drawing(law),
         )
         follow = _residual if regular else _normal
