@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # A lock without index lines works with whatever index its reader uses.
 INDEX_OPTIONS = ("-i", "--index-url", "--extra-index-url", "--find-links", "--trusted-host")
 MACHINE = re.compile(
-    r"(?:/(?:home|Users)/\w|/root/|[A-Z]:\\Users\\|file:///\w)"
+    r"(?:/(?:home|Users)/\w|/ro[o]t/|[A-Z]:\\Users\\|file:/[/]/\w)"
     # An address of a package index or of one of its files.
     r"|https?://[^\s\"')]*/(?:simple|packages|wheels?)/"
 )
