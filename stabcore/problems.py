@@ -38,8 +38,8 @@ class Problem(ABC):
     ...         return 2.0 * theta - 6.0
     ...     def jacobian(self, theta, samples=None):
     ...         return np.full((*theta.shape[:-1], 1, 1), 2.0)
-    >>> Line().loss(np.array([2.0])), Line().gradient(np.array([2.0]))
-    (np.float64(2.0), array([-4.]))
+    >>> float(Line().loss(np.array([2.0]))), Line().gradient(np.array([2.0]))
+    (2.0, array([-4.]))
     """
 
     n_parameters: int
@@ -151,8 +151,8 @@ class DiagonalLinearNetwork(Problem):
     >>> import numpy as np
     >>> network = DiagonalLinearNetwork([[1.0, 0.0], [1.0, 2.0]], [1.0, 0.0])
     >>> point = network.minimum(2.0, 3.0)
-    >>> point.round(12) + 0.0, network.loss(point).round(12)
-    (array([1.        , 1.        , 1.73205081, 0.        ]), np.float64(0.0))
+    >>> point.round(12) + 0.0, float(network.loss(point).round(12))
+    (array([1.        , 1.        , 1.73205081, 0.        ]), 0.0)
     >>> jacobian = network.jacobian(point)
     >>> (jacobian @ jacobian.T).round(12)
     array([[ 2.,  2.],
