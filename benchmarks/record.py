@@ -53,6 +53,7 @@ def render(results):
             f"{results['machine']}.\n",
             *monte_carlo_table(results["benchmarks"]),
             *exponent_table(results["benchmarks"]),
+            *peer_table(results["benchmarks"]),
             *trajectory_table(results["benchmarks"]),
             *book_table(results.get("book")),
             FOOTER,
@@ -100,6 +101,26 @@ def exponent_table(measured):
     ):
         row = measured[f"test_exponents::{test}"]
         yield f"| {label} | {1e3 * row['seconds']:.3g} | {row['error']:.1e} |"
+    yield ""
+
+
+def peer_table(measured):
+    """Compare simulations of one product, on one core: ns per step, and the time to an error."""
+    yield "## Simulations by others, on one core\n"
+    yield "| | 2×2 pair, ns per step | seconds to 1e-4 | SGD, N = 1000, ns per step |"
+    yield "|---|--:|--:|--:|"
+    for name, label in (
+        ("stabcore", "`monte_carlo`"),
+        ("bare", "a row subtracted from a vector, no more"),
+        ("numba", "numba loop"),
+        ("jax", "JAX loop (`scan`)"),
+        ("numpy", "NumPy QR loop"),
+        ("lyapynov", "lyapynov 1.0"),
+    ):
+        pair, sgd = (measured.get(f"test_peers::test_{law}_{name}") for law in ("pair", "sgd"))
+        each = "" if pair is None else f"{nanoseconds(pair):.0f}"
+        total = "" if pair is None else f"{pair['seconds'] * (pair['error'] / 1e-4) ** 2:.3g}"
+        yield f"| {label} | {each} | {total} | {'' if sgd is None else f'{nanoseconds(sgd):.0f}'} |"
     yield ""
 
 

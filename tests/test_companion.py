@@ -8,9 +8,10 @@ import pytest
 from sphinx.errors import ConfigError
 
 from companion.docstrings import keep_bars
-from companion.executed import CHECKS, Check, read
+from companion.executed import CHECKS, Check, Notebook, read
 from companion.ledger import Claim, read_claims
 from companion.repository import add_buttons
+from companion.status import by_versions
 
 
 def check(passed: bool) -> Check:
@@ -134,3 +135,11 @@ def test_bars_in_docstrings_are_absolute_values() -> None:
         r"Then \|w\|.",
     ]
     assert lines[3] == "a | b"
+
+
+def test_notebooks_are_grouped_by_the_versions_they_ran_with() -> None:
+    old, new = ({"versions": {"python": version}} for version in ("3.11", "3.13"))
+    notebooks = [
+        Notebook(name, (), stamp) for name, stamp in zip("abc", (old, new, old), strict=True)
+    ]
+    assert [[one.name for one in group] for group in by_versions(notebooks)] == [["a", "c"], ["b"]]

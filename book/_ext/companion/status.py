@@ -27,17 +27,32 @@ class ExecutionStatus(SphinxDirective):
             raise self.error(str(problem)) from problem
         if unstamped := [one.name for one in notebooks if "versions" not in one.stamp]:
             raise self.error(f"not executed by notebooks/run.py: {', '.join(unstamped)}")
-        known = {name for one in notebooks for name in one.stamp["versions"]}
-        packages = ["python", *sorted(known - {"python"})]
-        head = ("Notebook", "Checks passed", "Run time", *packages)
-        return [table(head, [self._row(one, packages) for one in notebooks])]
+        return [node for group in by_versions(notebooks) for node in self._section(group)]
 
-    def _row(self, one: Notebook, packages: list[str]) -> list[list[nodes.Node]]:
+    def _section(self, notebooks: list[Notebook]) -> list[nodes.Node]:
+        """Return the versions that some notebooks share, and a table of these notebooks."""
+        versions = notebooks[0].stamp["versions"]
+        packages = sorted(versions, key=lambda name: (name != "python", name))
+        shared = ", ".join(f"{name} {versions[name]}" for name in packages)
+        head = ("Notebook", "Checks passed", "Run time")
+        return [
+            nodes.paragraph("", f"With {shared}:"),
+            table(head, [self._row(one) for one in notebooks]),
+        ]
+
+    def _row(self, one: Notebook) -> list[list[nodes.Node]]:
         passed = sum(check.passed for check in one.checks)
         seconds = one.stamp.get("seconds")
         return [
             self.parse_text_to_nodes(f"{{doc}}`/notebooks/{one.name}`"),
             text(f"{passed} of {len(one.checks)}"),
             text("not recorded" if seconds is None else f"{seconds} s"),
-            *(text(one.stamp["versions"].get(name, "")) for name in packages),
         ]
+
+
+def by_versions(notebooks: list[Notebook]) -> list[list[Notebook]]:
+    """Group the notebooks that were executed with the same versions: usually all of them."""
+    groups: dict[tuple[tuple[str, str], ...], list[Notebook]] = {}
+    for one in notebooks:
+        groups.setdefault(tuple(sorted(one.stamp["versions"].items())), []).append(one)
+    return list(groups.values())
