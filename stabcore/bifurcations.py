@@ -1,0 +1,647 @@
+r"""How the cycles of a one-dimensional map change with its parameter: diagrams and doublings.
+
+Beyond the step size at which a minimum loses its stability, gradient descent on an invariant line
+oscillates between two points, then four, eight, ...: a cycle whose multiplier (G^p)' passes −1
+hands its stability to one of twice the period. The step sizes of these period doublings accumulate
+geometrically, with ratios that tend to Feigenbaum's constant; chaos begins where they do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numba.extending import is_jitted
+from numpy.typing import ArrayLike, NDArray
+
+from stabcore import _validation as check
+from stabcore._random import run_replicas
+from stabcore._validation import Array
+from stabcore.problems import Problem
+from stabcore.scalar_maps import (
+    CEILING,
+    EPS,
+    LineMap,
+    MapLike,
+    ScalarMap,
+    as_scalar_map,
+    refine_cycle,
+)
+
+FEIGENBAUM = 4.669201609102990  # the limit of the ratios of period doublings
+CHUNK = 2**21  # values of the map computed at a time
+REFINEMENT = 33  # points that look closer at an extremum of G^p − id
+LEVELS = 3
+SAME = 1e-6  # points closer than this, relative to 1 + |x|, are one point of an orbit
+DISTINCT = 1e-9  # cycles whose smallest points are closer, relative to 1 + |x|, are one
+
+
+@dataclass(frozen=True, kw_only=True)
+class BifurcationDiagram:
+    """Where the orbit of a map settles, for every parameter.
+
+    Attributes
+    ----------
+    parameters : array, shape (P,)
+    points : array, shape (P, keep)
+        Consecutive points of the orbit after the transient; NaN where it diverged.
+    diverged : array of bool, shape (P,)
+    """
+
+    parameters: Array
+    points: Array
+    diverged: NDArray[np.bool_]
+
+
+def bifurcation_diagram(
+    map: Callable[..., Any] | Problem,
+    parameters: ArrayLike,
+    start: ArrayLike = 0.5,
+    *,
+    transient: int = 5000,
+    keep: int = 512,
+) -> BifurcationDiagram:
+    r"""Iterate a map at many parameters and keep what remains after a transient.
+
+    A callable is iterated for all parameters together; one compiled by numba (`@njit`, of two
+    scalars) in a compiled loop on all cores. A problem is asked for its gradient at every step,
+    which costs more than a formula such as `BalancedChain`.
+
+    Source: standard.
+
+    Parameters
+    ----------
+    map : callable or Problem
+        `map(x, parameter)`, elementwise over arrays of one shape; a problem stands for its
+        `LineMap`.
+    parameters : array, shape (P,)
+        Step sizes, for gradient descent.
+    start : float or array, shape (P,)
+    transient, keep : int
+        Steps before the first kept point, and number of kept points.
+
+    Returns
+    -------
+    BifurcationDiagram
+
+    Raises
+    ------
+    ValueError
+        If an argument is invalid; the message names it.
+
+    Examples
+    --------
+    A minimum, a 2-cycle, and a diverging orbit of the scalar factorisation:
+
+    >>> from stabcore.scalar_maps import BalancedChain
+    >>> diagram = bifurcation_diagram(BalancedChain(2), [0.9, 1.1, 2.1], 0.9)
+    >>> [len(set(row.round(9))) for row in diagram.points[:2]], diagram.diverged.tolist()
+    ([1, 2], [False, False, True])
+    """
+    values = check.finite_array("parameters", parameters, ndim=1)
+    x = check.finite_array("start", start)
+    if x.shape not in {(), values.shape}:
+        raise ValueError(
+            f"start must be a number or have one entry per parameter ({values.size}), "
+            f"got shape {x.shape}."
+        )
+    wait = check.integer("transient", transient, minimum=0)
+    points = np.empty((check.integer("keep", keep), values.size))
+    x = np.broadcast_to(x, values.shape).copy()
+    step = LineMap(map) if isinstance(map, Problem) else map
+    if is_jitted(step):
+        run_replicas(
+            lambda part: _follow(step, x[part], values[part], wait, points[:, part]), values.size
+        )
+    else:
+        with np.errstate(over="ignore", invalid="ignore"):
+            for _ in range(wait):
+                x = step(x, values)
+            for row in points:
+                x = step(x, values)
+                row[:] = x
+    kept = points.T.copy()
+    diverged = np.asarray(~(np.abs(kept) < CEILING).all(axis=1))
+    kept[diverged] = np.nan
+    return BifurcationDiagram(parameters=values, points=kept, diverged=diverged)
+
+
+@njit(nogil=True)
+def _follow(step, x, parameters, transient, points):  # type: ignore[no-untyped-def]
+    """Iterate a compiled map; parameters in the inner loop, so that it is vectorised."""
+    for _ in range(transient):
+        for j in range(x.size):
+            x[j] = step(x[j], parameters[j])
+    for i in range(points.shape[0]):
+        for j in range(x.size):
+            x[j] = step(x[j], parameters[j])
+            points[i, j] = x[j]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Branches:
+    """The cycles of one period in an interval, for every parameter; one row per cycle.
+
+    Attributes
+    ----------
+    parameters : array, shape (m,)
+        The parameter of each cycle, ascending in the order in which they were given.
+    points : array, shape (m, p)
+        In the order of the orbit, the smallest first.
+    multipliers : array, shape (m,)
+        (G^p)' along the cycle; stable when its modulus is below 1.
+    radius : array, shape (m,)
+        G^p(x) − x changes its sign, as computed, within this distance of a point of the cycle.
+    unresolved : array of int
+        For every parameter of the call, how often G^p(x) − x came close to 0 without a sign change
+        that the scan could see: pairs of cycles that may have been missed.
+    """
+
+    parameters: Array
+    points: Array
+    multipliers: Array
+    radius: Array
+    unresolved: NDArray[np.int64]
+
+    @property
+    def stable(self) -> NDArray[np.bool_]:
+        """Whether each cycle attracts, shape (m,)."""
+        return np.asarray(np.abs(self.multipliers) < 1)
+
+
+def cycle_branches(
+    map: MapLike,
+    parameters: ArrayLike,
+    period: int,
+    interval: tuple[float, float],
+    *,
+    grid: int = 4097,
+) -> Branches:
+    r"""Return the cycles of exactly this period, stable or not, that meet an interval.
+
+    The sign changes of G^p(x) − x are bracketed on a grid that is denser towards the ends of the
+    interval, where chaotic maps have most of their periodic points, and refined where the function
+    comes close to 0 between two grid points; safeguarded Newton steps find the zeros. A bracket
+    proves, up to rounding, that a cycle exists; `unresolved` counts where two may have been missed.
+    Cycles of a dead network are left out.
+
+    Source: our derivation.
+
+    Parameters
+    ----------
+    map : Problem or ScalarMap
+    parameters : array, shape (P,), or float
+        Step sizes, for gradient descent.
+    period : int
+        p ≥ 1.
+    interval : tuple of float
+        Where at least one point of each cycle is looked for.
+    grid : int
+        Number of grid points; the degree-3 map has up to 3^p zeros.
+
+    Returns
+    -------
+    Branches
+
+    Raises
+    ------
+    ValueError
+        If an argument is invalid; the message names it.
+
+    Examples
+    --------
+    At η = 2 the map is conjugate to the third Chebyshev polynomial, with 3^p zeros:
+
+    >>> from stabcore.scalar_maps import BalancedChain
+    >>> [len(cycle_branches(BalancedChain(2), 2.0, p, (-1.5, 1.5)).points) for p in (1, 2, 3, 4)]
+    [3, 3, 8, 18]
+    """
+    family = as_scalar_map(map)
+    values = np.atleast_1d(check.finite_array("parameters", parameters))
+    count = check.integer("period", period)
+    low, high = check.finite_array("interval", interval, ndim=1)
+    if low >= high:
+        raise ValueError(f"interval must be ascending, got ({low}, {high}); swap its ends.")
+    size = check.integer("grid", grid, minimum=3)
+    x = (low + high) / 2 - (high - low) / 2 * np.cos(np.pi * np.arange(size) / (size - 1))
+    unresolved = np.zeros(values.size, np.int64)
+    nothing = np.empty(0, np.int64), np.empty((0, count)), np.empty(0), np.empty(0)
+    found = [nothing]
+    rows = max(1, CHUNK // size)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for first in range(0, values.size, rows):
+            index = np.arange(first, min(first + rows, values.size))
+            owners, brackets = _brackets(
+                family, values, count, index, np.broadcast_to(x, (index.size, size)), unresolved
+            )
+            if owners.size:
+                roots, radius = _roots(family, values[owners], count, brackets)
+                found.append(_distinct(family, values, count, owners, roots, radius))
+    owners, points, multipliers, radius = (
+        np.concatenate(part) for part in zip(*found, strict=True)
+    )
+    return Branches(
+        parameters=values[owners],
+        points=points,
+        multipliers=multipliers,
+        radius=radius,
+        unresolved=unresolved,
+    )
+
+
+def _displacement(family: ScalarMap, x: Array, parameters: Array, period: int) -> Array:
+    """Return G^p(x) − x."""
+    y = x
+    for _ in range(period):
+        y = family(y, parameters)
+    return y - x
+
+
+def _brackets(
+    family: ScalarMap,
+    values: Array,
+    period: int,
+    owners: NDArray[np.int64],
+    x: Array,
+    unresolved: NDArray[np.int64],
+    level: int = 0,
+) -> tuple[NDArray[np.int64], Array]:
+    """Return (index of the parameter, ends of the bracket) of the sign changes on rows of x."""
+    f = _displacement(family, x, values[owners, None], period)
+    # A zero on a grid point belongs to the interval on its left.
+    row, k = np.nonzero((f[:, :-1] < 0) & (f[:, 1:] >= 0) | (f[:, :-1] > 0) & (f[:, 1:] <= 0))
+    if level == 0:  # except the very first, which has none
+        edge = np.flatnonzero(f[:, 0] == 0)
+        row, k = np.append(edge, row), np.append(np.zeros_like(edge), k)
+    brackets = np.stack([x[row, k], x[row, k + 1]], axis=1)
+    found = owners[row]
+    # Extrema towards 0 that a parabola through three points takes to 0 or most of the way.
+    left, middle, right = f[:, :-2], f[:, 1:-1], f[:, 2:]
+    bend = left - 2 * middle + right
+    drop = (right - left) ** 2 / (8 * np.where(bend == 0, np.inf, bend))
+    towards = (left * middle > 0) & (middle * right > 0) & (middle * bend > 0)
+    towards &= np.abs(middle) <= np.minimum(np.abs(left), np.abs(right))
+    towards &= np.abs(middle) < np.abs(drop) + np.abs(bend) / 2
+    row, k = np.nonzero(towards)
+    if level == LEVELS:
+        np.add.at(unresolved, owners[row], 1)
+        return found, brackets
+    if row.size == 0:
+        return found, brackets
+    fine = np.linspace(x[row, k], x[row, k + 2], REFINEMENT, axis=1)
+    more, further = _brackets(family, values, period, owners[row], fine, unresolved, level + 1)
+    return np.append(found, more), np.vstack([brackets, further])
+
+
+def _roots(
+    family: ScalarMap, parameters: Array, period: int, brackets: Array
+) -> tuple[Array, Array]:
+    """Return the zeros of G^p(x) − x and the half-widths of brackets that prove them."""
+    low, high = brackets.T.copy()
+    sign = np.sign(_displacement(family, high, parameters, period))
+    x = np.where(sign == 0, high, (low + high) / 2)
+    for _ in range(80):
+        orbit, slope = _orbit_and_slope(family, x, parameters, period)
+        f = family(orbit[-1], parameters) - x
+        above = f * sign > 0
+        low, high = np.where(above, low, x), np.where(above, x, high)
+        newton = x - f / np.where(slope == 1, np.inf, slope - 1)
+        inside = (newton > np.minimum(low, high)) & (newton < np.maximum(low, high))
+        following = np.where(f == 0, x, np.where(inside, newton, (low + high) / 2))
+        moved = np.abs(following - x) > 2 * EPS * (1 + np.abs(x))
+        x = following
+        if not moved.any():
+            break
+    # The smallest bracket with a sign change; the one that is known where rounding blurs it.
+    radius = np.maximum(np.abs(brackets[:, 0] - x), np.abs(brackets[:, 1] - x))
+    for width in (EPS * 4.0**n * (1 + np.abs(x)) for n in range(12, -1, -1)):
+        below = _displacement(family, x - width, parameters, period)
+        beyond = _displacement(family, x + width, parameters, period)
+        radius = np.where((below * beyond <= 0) & (width < radius), width, radius)
+    return x, radius
+
+
+def _orbit_and_slope(
+    family: ScalarMap, x: Array, parameters: Array, period: int
+) -> tuple[list[Array], Array]:
+    """Return x, G(x), ..., G^{p−1}(x) and (G^p)'(x)."""
+    orbit, slope = [x], family.derivative(x, parameters)
+    for _ in range(period - 1):
+        orbit.append(family(orbit[-1], parameters))
+        slope = slope * family.derivative(orbit[-1], parameters)
+    return orbit, slope
+
+
+def _distinct(
+    family: ScalarMap,
+    values: Array,
+    period: int,
+    owners: NDArray[np.int64],
+    roots: Array,
+    radius: Array,
+) -> tuple[NDArray[np.int64], Array, Array, Array]:
+    """Return each cycle of exactly this period once: owners, points, multipliers, radius."""
+    orbit, slope = _orbit_and_slope(family, roots, values[owners], period)
+    points = np.stack(orbit, axis=1)
+    scale = 1 + np.abs(points).max(axis=1)
+    genuine = np.asarray(np.isfinite(points).all(axis=1))
+    if isinstance(family, LineMap):
+        genuine &= family.smooth(points).all(axis=1)
+    for q in (q for q in range(1, period) if period % q == 0):
+        genuine &= np.abs(points - np.roll(points, -q, axis=1)).max(axis=1) > SAME * scale
+    first = points.argmin(axis=1)
+    shift = (np.arange(period) + first[:, None]) % period
+    points = np.take_along_axis(points, shift, axis=1)
+    order = np.lexsort((points[:, 0], owners))
+    order = order[genuine[order]]
+    gap = np.diff(points[order, 0], prepend=-np.inf) > DISTINCT * scale[order]
+    new = gap | (np.diff(owners[order], prepend=-1) != 0)
+    kept = order[new]
+    return owners[kept], points[kept], slope[kept], radius[kept]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeriodDoublings:
+    """The parameters at which the cycles of periods 1, 2, 4, ... lose their stability.
+
+    A sequence of these parameters: `len`, indices, iteration and `numpy.asarray` work.
+
+    Attributes
+    ----------
+    step_sizes : array, shape (n,)
+        Where the multiplier of the cycle of period 2^i is −1.
+    errors : array, shape (n,)
+        Estimated numerical error of each.
+    cycles : tuple of arrays, shapes (1,), (2,), (4,), ...
+        The cycles there.
+    """
+
+    step_sizes: Array
+    errors: Array
+    cycles: tuple[Array, ...]
+
+    def __len__(self) -> int:
+        return self.step_sizes.size
+
+    def __iter__(self) -> Iterator[float]:
+        return iter(self.step_sizes.tolist())
+
+    def __getitem__(self, index: int) -> float:
+        return float(self.step_sizes[index])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        return np.array(self.step_sizes, dtype=dtype)
+
+    @property
+    def ratios(self) -> Array:
+        """(η_i − η_{i−1}) / (η_{i+1} − η_i), shape (n − 2,); they tend to 4.669201609."""
+        gaps = np.diff(self.step_sizes)
+        return np.asarray(gaps[:-1] / gaps[1:])
+
+    @property
+    def accumulation(self) -> float:
+        """The estimated limit η_n + (η_n − η_{n−1}) / (4.669… − 1); NaN for a single value."""
+        return _limit(self.step_sizes)
+
+    @property
+    def accumulation_error(self) -> float:
+        """How far the estimate moved with the last value, a pessimistic error; NaN for two."""
+        return abs(_limit(self.step_sizes) - _limit(self.step_sizes[:-1]))
+
+
+def _limit(values: Array) -> float:
+    """Return the limit of a geometric sequence with Feigenbaum's ratio through the last two."""
+    if values.size < 2:
+        return float("nan")
+    return float(values[-1] + (values[-1] - values[-2]) / (FEIGENBAUM - 1))
+
+
+def period_doublings(
+    problem: MapLike,
+    count: int = 6,
+    *,
+    start: float = 1.0,
+    first: float | None = None,
+) -> PeriodDoublings:
+    r"""Return the first step sizes of the period-doubling cascade.
+
+    The cycle is followed by Newton's method on all its points, and the step size at which its
+    multiplier is −1 by secants. The cycle of twice the period just beyond is found by iteration,
+    and where to look for the next doubling follows from Feigenbaum's constant.
+
+    Source: standard; first value 2/k for chains and √5 − 1 for the second of the scalar
+    factorisation: our derivation.
+
+    Parameters
+    ----------
+    problem : Problem or ScalarMap
+        A problem stands for its `LineMap` along (1, ..., 1).
+    count : int
+        How many.
+    start : float
+        Near the minimum (the fixed point).
+    first : float, optional
+        Near the first doubling. Needed unless the map comes from a problem, where it is
+        2 / (the curvature at the minimum).
+
+    Returns
+    -------
+    PeriodDoublings
+
+    Raises
+    ------
+    ValueError
+        If an argument is invalid, there is no minimum near `start`, or no stable cycle of twice
+        the period follows a doubling.
+
+    Examples
+    --------
+    >>> from stabcore import ScalarFactorization
+    >>> doublings = period_doublings(ScalarFactorization(), 3)
+    >>> doublings.step_sizes.round(10).tolist()
+    [1.0, 1.2360679775, 1.2880317545]
+    """
+    family = as_scalar_map(problem)
+    total = check.integer("count", count)
+    points = np.array([check.real("start", start)])
+    if first is not None:
+        guess = check.real("first", first)
+    elif isinstance(family, LineMap):
+        points, guess = _first_flip(family, points)
+    else:
+        raise ValueError("first must be given for a map that does not come from a problem.")
+    values, errors, cycles = [], [], []
+    window = 0.2 * abs(guess)  # about as far as the next doubling
+    for _ in range(total):
+        value, error, points = _flip(family, points, guess, window)
+        values.append(value)
+        errors.append(error)
+        cycles.append(points)
+        if len(values) > 1:
+            window = (value - values[-2]) / FEIGENBAUM
+        if len(values) < total:
+            guess, points = _doubled(family, points, value, window)
+    return PeriodDoublings(
+        step_sizes=np.array(values), errors=np.array(errors), cycles=tuple(cycles)
+    )
+
+
+def _first_flip(line: LineMap, points: Array) -> tuple[Array, float]:
+    """Return the minimum on the line near the start, and 2 / its curvature."""
+    x = points.copy()
+    for _ in range(100):
+        curvature = float(line.curvature(x)[0])
+        if curvature <= 0:
+            break
+        change = line.slope(x) / curvature
+        x = x - change
+        if abs(change[0]) <= 4 * EPS * (1 + abs(x[0])):
+            return x, 2 / float(line.curvature(x)[0])
+    raise ValueError(
+        f"no minimum with positive curvature was found from start = {points[0]:g}; "
+        "pass a start closer to it."
+    )
+
+
+def _multiplier(family: ScalarMap, points: Array, parameter: float) -> tuple[float, Array]:
+    """Return the multiplier of the cycle near a guess, and its points; NaN if there is none."""
+    cycle, derivatives, converged = refine_cycle(family, points, parameter)
+    return (float(derivatives.prod()) if converged else float("nan")), cycle
+
+
+def _flip(
+    family: ScalarMap, points: Array, guess: float, window: float
+) -> tuple[float, float, Array]:
+    """Return the parameter near a guess where the multiplier is −1, its error, and the cycle."""
+    value, following = guess, guess + 1e-3 * window
+    multiplier, points = _multiplier(family, points, value)
+    slope, previous = float("nan"), float("inf")
+    for _ in range(50):
+        other, moved = _multiplier(family, points, following)
+        if abs(following - value) > 1e-6 * window:  # else rounding would decide the slope
+            slope = (other - multiplier) / (following - value)
+        value, multiplier, points = following, other, moved
+        if not np.isfinite(slope * multiplier) or slope == 0:
+            break
+        step = -(multiplier + 1) / slope
+        if abs(step) <= EPS * abs(value) or previous / 2 <= abs(step) < 1e-6 * window:
+            return value, *_flip_error(family, points, value, slope)
+        following, previous = value + step, abs(step)
+    raise ValueError(
+        f"the multiplier of the cycle of period {points.size} could not be brought to -1 near "
+        f"{guess:g}; pass start and first closer to the first doubling, or a smaller count."
+    )
+
+
+def _flip_error(
+    family: ScalarMap, points: Array, value: float, slope: float
+) -> tuple[float, Array]:
+    """Return the scatter of the multiplier at neighbouring floats, over its slope."""
+    offsets = EPS * abs(value) * np.arange(-4, 5)
+    near = [_multiplier(family, points, value + offset)[0] for offset in offsets]
+    noise = np.abs(np.array(near) + 1 - slope * offsets).max()
+    return float(noise / abs(slope) + EPS * abs(value)), points
+
+
+def _doubled(family: ScalarMap, points: Array, value: float, window: float) -> tuple[float, Array]:
+    """Return a parameter beyond a doubling, and the stable cycle of twice the period there."""
+    period = 2 * points.size
+    # Half-way to the next doubling the new cycle is about as stable as it can be.
+    for fraction in (0.5, 0.7, 0.35, 0.2, 0.1, 0.05):
+        parameter = value + fraction * window
+        orbit = _settle(family, points[0], parameter, period)
+        multiplier, cycle = _multiplier(family, orbit, parameter)
+        half = points.size
+        apart = np.abs(cycle - np.roll(cycle, half)).max() > SAME * (1 + np.abs(cycle).max())
+        if abs(multiplier) < 1 and apart:
+            return parameter, cycle
+    raise ValueError(
+        f"no stable cycle of period {period} follows the doubling at {value:.12g}: the flip is "
+        "subcritical (see flip_is_supercritical), or the count is too large for double precision."
+    )
+
+
+def _settle(family: ScalarMap, x: float, parameter: float, period: int) -> Array:
+    """Return one turn of the orbit of a neighbour of x, after a transient of 64 turns."""
+    orbit = np.empty(period)
+    orbit[-1] = x + 1e-3 * (1 + abs(x))
+    with np.errstate(over="ignore", invalid="ignore"):
+        for _ in range(64):
+            for i in range(period):
+                orbit[i] = family(orbit[i - 1], parameter)
+    return orbit
+
+
+def flip_is_supercritical(second: float, third: float, fourth: float) -> bool:
+    r"""Return whether a stable 2-cycle appears as a minimum loses its stability at η = 2/f″.
+
+    For g(x) = x − ηf'(x) the flip at g' = −1 is supercritical when ½g″² + ⅓g‴ > 0, which with
+    η = 2/f″ reads 3f‴² − f″f⁗ > 0.
+
+    Source: our derivation.
+
+    Parameters
+    ----------
+    second, third, fourth : float
+        Derivatives of the loss at the minimum; `second` > 0.
+
+    Returns
+    -------
+    bool
+
+    Raises
+    ------
+    ValueError
+        If an argument is invalid, or the criterion is exactly 0 and decides nothing.
+
+    Examples
+    --------
+    The balanced scalar factorisation f' = x³ − x at 1, and f = x² + x⁴ at 0:
+
+    >>> flip_is_supercritical(2.0, 6.0, 6.0), flip_is_supercritical(2.0, 0.0, 24.0)
+    (True, False)
+    """
+    curvature = check.real("second", second, above=0.0)
+    criterion = 3 * check.real("third", third) ** 2 - curvature * check.real("fourth", fourth)
+    if criterion == 0:
+        raise ValueError("3f‴² − f″f⁗ is 0: higher derivatives decide; compute the cycle.")
+    return criterion > 0
+
+
+def balanced_two_cycle(step_size: float) -> Array:
+    r"""Return the 2-cycle of u' = u + a u(1 − u²) between two positive points, for a > 1.
+
+    x², y² = [(1 + 1/a) ± √((1 − 1/a)(1 + 3/a))]/2 and xy = 1/a. Its multiplier along the diagonal
+    of the scalar factorisation is 9 − 2(1 + a)², across it 3 − 2a.
+
+    Source: our derivation.
+
+    Parameters
+    ----------
+    step_size : float
+        a > 1: the step size of the scalar factorisation with one input 1; in general, the step
+        size times the mean squared input.
+
+    Returns
+    -------
+    array, shape (2,)
+        Ascending.
+
+    Raises
+    ------
+    ValueError
+        If a ≤ 1: there is no such cycle.
+
+    Examples
+    --------
+    >>> from stabcore.scalar_maps import BalancedChain
+    >>> cycle = balanced_two_cycle(1.2)
+    >>> BalancedChain(2)(cycle, 1.2).round(12)[::-1] == cycle.round(12)
+    array([ True,  True])
+    """
+    a = check.real("step_size", step_size, above=1.0)
+    high = np.sqrt(((1 + 1 / a) + np.sqrt((1 - 1 / a) * (1 + 3 / a))) / 2)
+    return np.array([1 / (a * high), high])

@@ -1,0 +1,276 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numba import njit
+
+from stabcore.bifurcations import (
+    FEIGENBAUM,
+    balanced_two_cycle,
+    bifurcation_diagram,
+    cycle_branches,
+    flip_is_supercritical,
+    period_doublings,
+)
+from stabcore.problems import LinearRegression, ReluPair, ScalarChain, ScalarFactorization
+from stabcore.scalar_maps import BalancedChain, LineMap
+
+CRISIS = 3 * math.sqrt(3) / 2 - 1
+TANGENCY = 1 + math.sqrt(8)  # where the logistic map's cycles of period 3 appear
+
+
+class Logistic:
+    def __call__(self, x, parameter):
+        return parameter * x * (1 - x)
+
+    def derivative(self, x, parameter):
+        return parameter * (1 - 2 * x)
+
+
+class Quartic:
+    """Gradient descent on x² + x⁴, whose flip at η = 1 is subcritical."""
+
+    def __call__(self, x, parameter):
+        return x - parameter * (2 * x + 4 * x**3)
+
+    def derivative(self, x, parameter):
+        return 1 - parameter * (2 + 12 * x**2)
+
+
+def cubic(x, a):
+    return x + a * x * (1 - x * x)
+
+
+def relu_cubic(x, a):
+    return x + a * x * (1 - x * x) if x > 0 else x
+
+
+def naive_diagram(step, parameters, start, transient, keep):
+    rows = []
+    for a in parameters:
+        x = start
+        orbit = []
+        for _ in range(transient + keep):
+            x = step(x, a)
+            orbit.append(x)
+        rows.append(orbit[transient:])
+    return np.array(rows)
+
+
+@pytest.mark.parametrize("step", [cubic, njit(cubic), BalancedChain(2), ScalarFactorization()])
+def test_the_diagram_is_what_a_plain_loop_draws(step):
+    parameters = [0.7, 1.1, 1.25, 1.29]
+    diagram = bifurcation_diagram(step, parameters, 0.4, transient=300, keep=20)
+    expected = naive_diagram(cubic, parameters, 0.4, 300, 20)
+    assert diagram.points == pytest.approx(expected, abs=1e-10)
+    assert not diagram.diverged.any()
+
+
+def test_every_parameter_may_have_its_own_start():
+    diagram = bifurcation_diagram(cubic, [1.2, 1.2], [0.4, -0.4], transient=0, keep=3)
+    assert diagram.points[0].tolist() == (-diagram.points[1]).tolist()
+    assert diagram.points[0, 0] == cubic(0.4, 1.2)
+
+
+@pytest.mark.parametrize("step", [cubic, njit(cubic)])
+def test_diverged_orbits_are_not_a_number(step):
+    diagram = bifurcation_diagram(step, [1.9, 2.1], 0.4)
+    assert diagram.diverged.tolist() == [False, True]
+    assert np.isnan(diagram.points[1]).all()
+    assert np.isfinite(diagram.points[0]).all()
+
+
+@pytest.mark.parametrize("step", [njit(relu_cubic), ReluPair()])
+def test_beyond_the_crisis_every_orbit_dies(step):
+    scale = 3.53 if isinstance(step, ReluPair) else 1.0
+    parameters = np.array([0.995, 1.02, 1.1]) * CRISIS / scale
+    diagram = bifurcation_diagram(step, parameters, 0.4, transient=3000, keep=50)
+    assert (diagram.points[0] > 0).all()
+    assert np.ptp(diagram.points[0]) > 0.5
+    assert (diagram.points[1:] < 0).all()
+    assert np.ptp(diagram.points[1:], axis=1).tolist() == [0, 0]  # frozen
+
+
+@pytest.mark.parametrize(
+    ("period", "expected"), [(1, 3), (2, 3), (3, 8), (4, 18), (5, 48), (6, 116)]
+)
+def test_at_two_all_cycles_of_the_chebyshev_map_are_found(period, expected):
+    """x = √2 sin φ conjugates the cubic to −T₃ or T₃: 3^p points of period p."""
+    branches = cycle_branches(BalancedChain(2), 2.0, period, (-1.6, 1.6))
+    assert len(branches.points) == expected
+    assert branches.points.shape == (expected, period)
+    assert branches.unresolved.tolist() == [0]
+    assert branches.radius.max() < 1e-12
+    # all multipliers are ±3^p, except those of the cycles through the ends ±√2
+    inner = np.abs(branches.points).max(axis=1) < math.sqrt(2) - 1e-9
+    assert np.abs(branches.multipliers[inner]) == pytest.approx(3**period, rel=1e-9)
+    assert not branches.stable.any()
+
+
+@pytest.mark.parametrize("a", [0.9, 1.1, 1.3, 1.7])
+def test_branches_against_the_roots_of_the_polynomial(a):
+    polynomial = np.polynomial.Polynomial([0.0, 1 + a, 0.0, -a])
+    twice = polynomial(polynomial)
+    roots = (twice - np.polynomial.Polynomial([0.0, 1.0])).roots()
+    real = np.sort(roots[np.abs(roots.imag) < 1e-7].real)
+    found = [cycle_branches(BalancedChain(2), a, p, (-2.5, 2.5)).points.ravel() for p in (1, 2)]
+    assert np.sort(np.concatenate(found)) == pytest.approx(real, abs=1e-7)
+
+
+def test_branches_keep_parameters_apart_and_know_what_is_stable():
+    parameters = [0.9, 1.1, 1.2, 1.3]
+    branches = cycle_branches(BalancedChain(2), parameters, 2, (0.0, 1.5))
+    assert branches.parameters.tolist() == [1.1, 1.2, 1.3]
+    assert branches.multipliers == pytest.approx([9 - 2 * (1 + a) ** 2 for a in parameters[1:]])
+    assert branches.stable.tolist() == [True, True, False]
+    for a, points in zip(branches.parameters, branches.points, strict=True):
+        assert points == pytest.approx(balanced_two_cycle(a), abs=1e-14)
+
+
+def test_an_interval_without_cycles_has_no_branches():
+    branches = cycle_branches(ScalarFactorization(), [0.5, 0.6], 3, (0.2, 0.8))
+    assert branches.points.shape == (0, 3)
+    assert branches.stable.size == branches.parameters.size == 0
+    assert branches.unresolved.tolist() == [0, 0]
+
+
+def test_branches_of_a_problem_are_those_of_its_line():
+    line = cycle_branches(ScalarFactorization(), [1.1, 1.5], 4, (0.0, 1.6), grid=1025)
+    chain = cycle_branches(BalancedChain(2), [1.1, 1.5], 4, (0.0, 1.6), grid=1025)
+    assert line.points == pytest.approx(chain.points, abs=1e-12)
+
+
+def test_the_dead_network_has_no_branches():
+    """Every x ≤ 0 is a fixed point of the ReLU network's diagonal, and none is a cycle."""
+    branches = cycle_branches(ReluPair(), 1.2 / 3.53, 1, (-1.0, 1.5))
+    assert branches.points == pytest.approx(np.ones((1, 1)))
+    assert branches.multipliers == pytest.approx([-1.4])
+
+
+@pytest.mark.parametrize(("offset", "expected"), [(-1e-6, 0), (1e-9, 2), (1e-6, 2)])
+def test_cycles_born_together_are_found_between_grid_points(offset, expected):
+    branches = cycle_branches(Logistic(), TANGENCY + offset, 3, (-0.1, 1.1), grid=501)
+    assert len(branches.points) == expected
+    assert branches.stable.sum() == expected // 2
+
+
+def test_a_touching_zero_is_reported_as_unresolved():
+    """u' = u − η(u³ − 1)u² has a double fixed point at 0."""
+    branches = cycle_branches(BalancedChain(3), 0.3, 1, (-1.0, 2.0))
+    assert branches.points[:, 0].tolist() == [1.0]
+    assert branches.unresolved.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("problem", "scale", "options"),
+    [
+        (ScalarFactorization(), 1.0, {}),
+        (ScalarChain(2), 1.0, {}),
+        (ReluPair(), 3.53, {}),
+        (LineMap(ScalarFactorization(), [1.0, 1.0]), 1.0, {}),
+        (BalancedChain(2), 1.0, {"first": 0.98}),
+    ],
+)
+def test_the_cascade_of_the_scalar_factorisation(problem, scale, options):
+    doublings = period_doublings(problem, 6, **options)
+    a = scale * doublings.step_sizes
+    known = [1.0, math.sqrt(5) - 1, 1.2880317544828]
+    assert a[:3] == pytest.approx(known, abs=1e-13)
+    assert doublings.ratios[:3] == pytest.approx([4.54293, 4.64120, 4.66318], abs=1e-5)
+    assert scale * doublings.accumulation == pytest.approx(1.30228346, abs=1e-8)
+    assert (doublings.errors < 1e-13).all()
+    assert [len(cycle) for cycle in doublings.cycles] == [1, 2, 4, 8, 16, 32]
+
+
+def test_the_cascade_of_the_logistic_map():
+    """Published values of an independent family with the same limit of the ratios."""
+    doublings = period_doublings(Logistic(), 8, start=0.66, first=2.9)
+    known = [3, 1 + math.sqrt(6), 3.544090359551922, 3.564407266095, 3.568759419544, 3.569691609801]
+    assert doublings.step_sizes[:6] == pytest.approx(known, abs=2e-12)
+    assert doublings.ratios[-1] == pytest.approx(FEIGENBAUM, abs=1e-4)
+    assert doublings.accumulation == pytest.approx(3.5699456718695445, abs=1e-10)
+
+
+def test_a_long_cascade_reaches_feigenbaum():
+    doublings = period_doublings(BalancedChain(2), 11, first=1.0)
+    assert doublings.ratios[-1] == pytest.approx(FEIGENBAUM, abs=1e-5)
+    assert doublings.accumulation == pytest.approx(1.30228346, abs=5e-9)
+    assert doublings.accumulation_error < 1e-13
+    short = period_doublings(ScalarChain(2), 6)
+    assert abs(short.accumulation - doublings.accumulation) < short.accumulation_error < 1e-6
+    # two different evaluations of the same map: apart by no more than their errors say
+    errors = short.errors + doublings.errors[:6]
+    assert (np.abs(short.step_sizes - doublings.step_sizes[:6]) <= 2 * errors).all()
+
+
+@pytest.mark.parametrize("depth", [2, 3, 4, 5, 6])
+def test_chains_lose_their_flattest_minimum_at_two_over_the_depth(depth):
+    doublings = period_doublings(ScalarChain(depth), 6)
+    assert doublings[0] == pytest.approx(2 / depth, abs=1e-14)
+    assert doublings.ratios[-1] == pytest.approx(FEIGENBAUM, abs=4e-3)
+    chain = BalancedChain(depth)
+    for eta, cycle in zip(doublings, doublings.cycles, strict=True):
+        assert chain(cycle, eta) == pytest.approx(np.roll(cycle, -1), abs=1e-13)
+        assert chain.derivative(cycle, eta).prod() == pytest.approx(-1, abs=1e-9)
+
+
+def test_doublings_are_a_sequence_of_step_sizes():
+    doublings = period_doublings(ScalarFactorization(), 2)
+    assert len(doublings) == 2
+    assert list(doublings) == doublings.step_sizes.tolist() == np.asarray(doublings).tolist()
+    assert doublings[1] == doublings.step_sizes[1]
+    assert math.isnan(period_doublings(ScalarFactorization(), 1).accumulation)
+    assert doublings.ratios.size == 0
+
+
+def test_a_subcritical_flip_has_no_cascade():
+    assert not flip_is_supercritical(2.0, 0.0, 24.0)
+    with pytest.raises(ValueError, match="no stable cycle of period 2 follows the doubling at 1:"):
+        period_doublings(Quartic(), 2, start=0.0, first=0.9)
+    assert period_doublings(Quartic(), 1, start=0.0, first=0.9)[0] == pytest.approx(1.0, abs=1e-14)
+
+
+def test_linear_problems_have_one_doubling_and_no_cycles():
+    line = LinearRegression([[2.0]], [1.0])
+    assert period_doublings(line, 1)[0] == pytest.approx(0.5)
+    with pytest.raises(ValueError, match="no stable cycle of period 2"):
+        period_doublings(line, 2)
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.integers(2, 12))
+def test_chains_flip_supercritically(depth):
+    """f' = (x^k − 1)x^{k−1} at 1; the prediction against the 2-cycle itself."""
+    k = depth
+    polynomial = np.polynomial.Polynomial.basis(2 * k - 1) - np.polynomial.Polynomial.basis(k - 1)
+    derivatives = [float(polynomial.deriv(n)(1.0)) for n in (1, 2, 3)]
+    assert derivatives[0] == k
+    assert flip_is_supercritical(*derivatives)
+    branches = cycle_branches(BalancedChain(k), 2.002 / k, 2, (0.8, 1.2))
+    assert branches.stable.sum() == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: bifurcation_diagram(cubic, [1.0, 1.1], [0.1] * 3), "start must be a number"),
+        (lambda: bifurcation_diagram(cubic, [1.0], keep=0), "keep must be at least 1"),
+        (lambda: bifurcation_diagram(cubic, [math.inf]), "parameters has a NaN or infinite"),
+        (lambda: cycle_branches(BalancedChain(2), 1.0, 0, (0.0, 1.0)), "period must be at least 1"),
+        (
+            lambda: cycle_branches(BalancedChain(2), 1.0, 1, (1.0, 0.0)),
+            "interval must be ascending",
+        ),
+        (lambda: period_doublings(BalancedChain(2), 2), "first must be given"),
+        (lambda: period_doublings(ScalarFactorization(), 0), "count must be at least 1"),
+        (lambda: period_doublings(ScalarFactorization(), 1, start=0.0), "no minimum with positive"),
+        (lambda: balanced_two_cycle(1.0), "step_size must be finite and greater than 1"),
+        (lambda: flip_is_supercritical(-1.0, 0.0, 0.0), "second must be finite and greater than 0"),
+        (lambda: flip_is_supercritical(1.0, 0.0, 0.0), "higher derivatives decide"),
+    ],
+)
+def test_bad_arguments_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
