@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -36,11 +36,14 @@ class Exponent:
         "converged", or what is wrong and what to do about it.
     evaluations : int
         Work done: terms summed, points evaluated or factors multiplied.
+    standard_error : float or None
+        Of a statistical value: the half-width of its interval in units of the quantile that belongs
+        to it, so that it covers what was measured of the bias as well. None for the other kinds.
 
     Raises
     ------
     ValueError
-        If `kind` is unknown or `value` is outside the interval.
+        If `kind` is unknown, `value` is outside the interval or `standard_error` is negative.
 
     Examples
     --------
@@ -58,6 +61,7 @@ class Exponent:
     method: str
     status: str = "converged"
     evaluations: int = 1
+    standard_error: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse what would not be a result."""
@@ -67,6 +71,8 @@ class Exponent:
             raise ValueError(
                 f"value {self.value} is outside its interval [{self.lower}, {self.upper}]."
             )
+        if self.standard_error is not None and not self.standard_error >= 0:
+            raise ValueError(f"standard_error must be at least 0, got {self.standard_error}.")
 
     @property
     def sign(self) -> int | None:
@@ -123,4 +129,17 @@ def exact(value: float, error: float, method: str, evaluations: int = 1) -> Expo
         kind="exact",
         method=method,
         evaluations=evaluations,
+    )
+
+
+def affine(exponent: Exponent, factor: float, shift: float = 0.0) -> Exponent:
+    """Return factor * exponent + shift, factor > 0."""
+    rounding = float(np.finfo(float).eps) * abs(shift)
+    error = exponent.standard_error
+    return replace(
+        exponent,
+        value=factor * exponent.value + shift,
+        lower=factor * exponent.lower + shift - rounding,
+        upper=factor * exponent.upper + shift + rounding,
+        standard_error=None if error is None else factor * error,
     )

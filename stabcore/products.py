@@ -133,6 +133,146 @@ class SampledLaw:
         return f"SampledLaw(dimension={self.dimension})"
 
 
+class GaussianMatrixLaw(SampledLaw):
+    r"""Factors whose d² entries are independent and normal, N(0, 1).
+
+    The law of A does not change when A is multiplied by a rotation: it is isotropic
+    (`stabcore.lyapunov.isotropic`), and all its exponents are known.
+
+    Parameters
+    ----------
+    dimension : int
+        d.
+
+    Raises
+    ------
+    ValueError
+        If `dimension` is not positive.
+
+    Examples
+    --------
+    >>> GaussianMatrixLaw(3).draw(10, rng=0).shape
+    (10, 3, 3)
+    """
+
+    def __init__(self, dimension: int) -> None:
+        self.dimension = check.integer("dimension", dimension)
+        self.sampler = self._factors
+
+    def _factors(self, rng: np.random.Generator, size: int) -> Array:
+        """Return normal entries."""
+        return rng.normal(size=(size, self.dimension, self.dimension))
+
+    def __repr__(self) -> str:
+        """Return the size."""
+        return f"GaussianMatrixLaw(dimension={self.dimension})"
+
+
+class GaussianInputLaw(SampledLaw):
+    r"""SGD on fresh isotropic Gaussian inputs: A = I − (η/b) Σ_j x_j x_jᵀ, x_j ~ N(0, I_d).
+
+    These are the steps of linear regression, ½ (θ·x − y)² with y a linear function of x, when no
+    input is ever seen twice. The law is isotropic: QAQᵀ has the law of A for every rotation Q.
+
+    Source: our derivation.
+
+    Parameters
+    ----------
+    dimension : int
+        d.
+    step_size : float
+        η > 0.
+    batch_size : int
+        b.
+
+    Raises
+    ------
+    ValueError
+        If an argument is invalid; the message names it.
+
+    Examples
+    --------
+    >>> GaussianInputLaw(3, 0.1, batch_size=2).draw(10, rng=0).shape
+    (10, 3, 3)
+    """
+
+    def __init__(self, dimension: int, step_size: float, batch_size: int = 1) -> None:
+        self.step_size = check.step_size(step_size)
+        self.batch_size = check.integer("batch_size", batch_size)
+        self.dimension = check.integer("dimension", dimension)
+        self.sampler = self._factors
+
+    def _factors(self, rng: np.random.Generator, size: int) -> Array:
+        """Return I − (η/b) XᵀX for inputs X of shape (size, b, d)."""
+        if self.batch_size < self.dimension:
+            inputs = rng.normal(size=(size, self.batch_size, self.dimension))
+        else:
+            inputs = self._triangles(rng, size)
+        rate = self.step_size / self.batch_size
+        return np.asarray(np.eye(self.dimension) - rate * np.swapaxes(inputs, 1, 2) @ inputs)
+
+    def _triangles(self, rng: np.random.Generator, size: int) -> Array:
+        """Return upper triangles R whose RᵀR have the law of XᵀX: d² numbers for any batch."""
+        # R is that of the QR decomposition of X: its entries are independent, normal above the
+        # diagonal, and R_ii² is χ² of b − i degrees of freedom, i = 0, 1, ... (Bartlett).
+        order = self.dimension
+        triangles = np.triu(rng.normal(size=(size, order, order)), 1)
+        squares = rng.chisquare(self.batch_size - np.arange(order), size=(size, order))
+        triangles[:, np.arange(order), np.arange(order)] = np.sqrt(squares)
+        return triangles
+
+    def __repr__(self) -> str:
+        """Return the parameters."""
+        return (
+            f"GaussianInputLaw(dimension={self.dimension}, step_size={self.step_size:g}, "
+            f"batch_size={self.batch_size})"
+        )
+
+
+class UniformDirectionLaw(SampledLaw):
+    r"""Factors A = I − κ u uᵀ, u uniform on the unit sphere of ℝᵈ.
+
+    These are the steps of SGD on gradients of one length |g|, κ = η|g|², and of all directions;
+    κ = 1 is the randomised Kaczmarz method. The law is isotropic: QAQᵀ has the law of A for every
+    rotation Q.
+
+    Source: our derivation.
+
+    Parameters
+    ----------
+    dimension : int
+        d.
+    contraction : float
+        κ > 0.
+
+    Raises
+    ------
+    ValueError
+        If an argument is invalid; the message names it.
+
+    Examples
+    --------
+    >>> UniformDirectionLaw(1, 0.25).draw(1, rng=0)
+    array([[[0.75]]])
+    """
+
+    def __init__(self, dimension: int, contraction: float) -> None:
+        self.contraction = check.step_size(contraction, "contraction")
+        self.dimension = check.integer("dimension", dimension)
+        self.sampler = self._factors
+
+    def _factors(self, rng: np.random.Generator, size: int) -> Array:
+        """Return I − κ x xᵀ / |x|² for normal x."""
+        directions = rng.normal(size=(size, self.dimension))
+        directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+        outer = directions[:, :, None] * directions[:, None, :]
+        return np.asarray(np.eye(self.dimension) - self.contraction * outer)
+
+    def __repr__(self) -> str:
+        """Return the parameters."""
+        return f"UniformDirectionLaw(dimension={self.dimension}, contraction={self.contraction:g})"
+
+
 class SGDLaw:
     r"""The factors of SGD linearised at a minimum: A_S = (I − (η/B) Σ_{i∈S} g_i g_iᵀ) on N.
 
@@ -242,6 +382,7 @@ class SGDLaw:
 
 Law = FiniteLaw | SGDLaw  # its factors can be listed
 AnyLaw = Law | SampledLaw
+IsotropicLaw = GaussianMatrixLaw | GaussianInputLaw | UniformDirectionLaw
 
 
 def require_law(law: AnyLaw, kinds: Any = Law) -> None:

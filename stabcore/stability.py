@@ -16,8 +16,9 @@ from stabcore._validation import Array
 from stabcore.exponent import Exponent
 from stabcore.gd import gd_exponent
 from stabcore.lyapunov import lyapunov_exponent
+from stabcore.lyapunov.bounds import MOST_BATCHES, determinant_log_sum
 from stabcore.lyapunov.closed_form import LogSum, log_sums
-from stabcore.lyapunov.moments import determinant_log_sum, mean_square_edge
+from stabcore.lyapunov.mean_square import mean_square_edge
 from stabcore.lyapunov.monte_carlo import check_options
 from stabcore.minima import Minimum, as_minimum
 from stabcore.problems import ScalarFactorization
@@ -25,7 +26,6 @@ from stabcore.products import SGDLaw
 
 Interval = tuple[float, float]
 REGIONS = ("both", "GD only", "SGD only", "neither", "undecided")
-MOST_BATCHES = 2_000
 SCAN_TOLERANCE = 1e-5  # of the deterministic exponents of a scan, which need many of them
 
 

@@ -215,8 +215,8 @@ def test_only_the_product_of_step_and_kernel_matters(scale):
 @pytest.mark.parametrize(
     "law",
     [
-        SGDLaw([[1.0, 0.5], [0.5, 2.0]], 0.5),
-        SGDLaw([[1e-200, 5e-201], [5e-201, 2e-200]], 0.5e200),  # the same, in other units
+        SGDLaw([[1.0, 0.5], [0.5, 2.0]], 0.4),
+        SGDLaw([[1e-200, 5e-201], [5e-201, 2e-200]], 0.4e200),  # the same, in other units
         SGDLaw([[1.0, 0.999999], [0.999999, 1.0]], 0.5),
         FiniteLaw([[[2.0, 1.0], [1.0, 1.0]], [[3.0, 1.0], [2.0, 1.0]]]),
         FiniteLaw([[[1.0, 1.0], [0.0, 1.0]], [[1.0, 0.0], [1.0, 1.0]]]),
@@ -251,12 +251,20 @@ def test_a_hidden_common_eigenvector(diagonals):
 
 
 def test_a_shear_has_a_common_eigenvector_with_itself_and_its_square():
-    """[[1, 1], [1, 1]] and its square: rank one, exponents log 2 and log 4, and 0 across."""
+    """[[1, 1], [1, 1]] and its square: both of rank one, log 2 and log 4."""
     rank_one = np.ones((2, 2))
-    assert closed_form(FiniteLaw([rank_one, rank_one @ rank_one])) is None  # across: all rounding
+    agree(closed_form(FiniteLaw([rank_one, rank_one @ rank_one])), 1.5 * math.log(2))
+    # nothing is known of a third factor: across, all is rounding
+    assert closed_form(FiniteLaw([rank_one, rank_one @ rank_one, 3 * rank_one])) is None
 
 
 def test_no_common_eigenvector():
     rotation = np.array([[0.6, -0.8], [0.8, 0.6]])
     assert closed_form(FiniteLaw([rotation, rotation @ rotation])) is None
     assert closed_form(FiniteLaw([[[2, 1], [1, 1]], [[3, 1], [2, 1]]])) is None
+
+
+@pytest.mark.parametrize("law", [None, np.eye(2)])
+def test_what_is_no_law(law):
+    with pytest.raises(TypeError, match="law must be a FiniteLaw, SGDLaw or SampledLaw"):
+        closed_form(law)

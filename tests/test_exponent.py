@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from stabcore.exponent import KINDS, Exponent, exact
+from stabcore.exponent import KINDS, Exponent, affine, exact
 
 
 def between(lower, value, upper, **others):
@@ -43,6 +43,8 @@ def test_every_kind_is_accepted(kind):
         ((0, math.nan, 1), {}, r"value.* nan .*\[0, 1\]"),
         ((math.nan, 0, 1), {}, r"value.* 0 .*\[nan, 1\]"),
         ((0, 0, 0), {"kind": "guess"}, "kind must be one of .* got 'guess'"),
+        ((0, 0, 0), {"standard_error": -0.1}, "standard_error must be at least 0, got -0.1"),
+        ((0, 0, 0), {"standard_error": math.nan}, "standard_error must be at least 0, got nan"),
     ],
 )
 def test_what_is_no_result_is_refused(interval, others, message):
@@ -80,3 +82,12 @@ def test_exact_surrounds_the_value_with_its_error(value, error, interval):
     result = exact(value, error, "test")
     assert (result.lower, result.upper) == interval
     assert result.kind == "exact"
+
+
+def test_an_affine_function_of_an_exponent():
+    half = affine(between(-1.0, 1.0, 3.0, kind="statistical", standard_error=1.0), 0.5, 1.0)
+    assert (half.value, half.standard_error, half.kind) == (1.5, 0.5, "statistical")
+    assert (half.lower, half.upper) == pytest.approx((0.5, 2.5), abs=1e-15)
+    assert half.lower < 0.5
+    nothing = affine(between(-math.inf, -math.inf, -math.inf), 2.0, 1.0)
+    assert (nothing.value, nothing.sign, nothing.standard_error) == (-math.inf, -1, None)

@@ -9,15 +9,10 @@ from scipy.optimize import brentq
 
 from stabcore import FiniteLaw, Minimum, SGDLaw, closed_form, gd_exponent, monte_carlo
 from stabcore.exponent import ExponentWarning
-from stabcore.lyapunov import moments
-from stabcore.lyapunov.moments import (
-    determinant_bound,
-    mean_square_edge,
-    mean_square_exponent,
-    moment_exponent,
-    subadditive_bound,
-    tail_index,
-)
+from stabcore.lyapunov import mean_square, moments
+from stabcore.lyapunov.bounds import determinant_bound, subadditive_bound
+from stabcore.lyapunov.mean_square import mean_square_edge, mean_square_exponent
+from stabcore.lyapunov.moments import moment_exponent, tail_index
 
 POLLICOTT = FiniteLaw([[[2, 1], [1, 1]], [[3, 1], [2, 1]]])
 POLLICOTT_EXPONENT = 1.1433110351029492458
@@ -118,6 +113,20 @@ def test_edge_is_where_the_spectral_radius_is_one(matrix, size, weights, replace
         )
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_edge_by_its_formula(size):
+    """2/λ_max(C⁺D) of Mulayoff & Michaeli 2024, batches without replacement."""
+    minimum = Minimum(kernel(3, 4))
+    hessians = [np.outer(g, g) for g in minimum.gradients]
+    mean, one = np.mean(hessians, axis=0), np.eye(4)
+    share = (4 - size) / (size * 3)
+    drift = (np.kron(mean, one) + np.kron(one, mean)) / 2
+    noise = np.mean([np.kron(h, h) for h in hessians], axis=0)
+    matrix = np.linalg.pinv(drift) @ ((1 - share) * np.kron(mean, mean) + share * noise)
+    expected = 2 / np.linalg.eigvals(matrix).real.max()
+    assert mean_square_edge(minimum, size, replacement=False) == pytest.approx(expected, rel=1e-9)
+
+
 def test_edge_of_the_whole_data_set_is_that_of_gradient_descent():
     matrix = kernel(4, 5)
     sharpness = Minimum(matrix).sharpness
@@ -156,8 +165,8 @@ def test_large_normal_spaces_agree_with_small_ones(samples, monkeypatch):
     finite = random_law(7, 3, samples)
     iterated = mean_square_exponent(law), mean_square_edge(law.minimum, 3)
     written = mean_square_exponent(finite)
-    monkeypatch.setattr(moments, "MOST_ORDER_SGD", size)
-    monkeypatch.setattr(moments, "MOST_ORDER", 5)
+    monkeypatch.setattr(mean_square, "MOST_ORDER_SGD", size)
+    monkeypatch.setattr(mean_square, "MOST_ORDER", 5)
     assert mean_square_exponent(law).value == pytest.approx(iterated[0].value, abs=1e-11)
     assert mean_square_edge(law.minimum, 3) == pytest.approx(iterated[1], rel=1e-11)
     other = mean_square_exponent(finite)
@@ -215,6 +224,28 @@ def test_factors_too_large_for_their_squares():
             difference = quantity(law).value - quantity(POLLICOTT).value
             assert difference == pytest.approx(math.log(scale), rel=1e-12)
     assert mean_square_exponent(SGDLaw(kernel(1, 3), 1e6)).sign == 1
+
+
+def test_factors_of_very_different_sizes():
+    large, small = 1e200 * POLLICOTT.matrices[0], 1e-180 * POLLICOTT.matrices[1]
+    law, shift = FiniteLaw([large, small]), 10 * math.log(10)
+    for quantity in (determinant_bound, lambda x: subadditive_bound(x, 5)):
+        assert quantity(law).value == pytest.approx(quantity(POLLICOTT).value + shift, rel=1e-13)
+    # All that counts in mean square is the large factor: log ρ(A) + ½ log p.
+    expected = 200 * math.log(10) + math.log((3 + math.sqrt(5)) / 2) - math.log(2) / 2
+    assert mean_square_exponent(law).value == pytest.approx(expected, rel=1e-14)
+    assert moment_exponent(law, 4.0).value == pytest.approx(
+        4 * (expected + math.log(2) / 4), rel=1e-14
+    )
+    # For small q both count: L(q)/q → λ, in which 1e200 and 1e-180 nearly cancel.
+    slope = moment_exponent(law, 1e-6, tolerance=1e-12).value / 1e-6
+    variance = (190 * math.log(10)) ** 2
+    assert slope == pytest.approx(POLLICOTT_EXPONENT + shift + 1e-6 * variance / 2, abs=1e-2)
+    # Here no product of two equal factors is left, and the squares of the others underflow.
+    corners = FiniteLaw([[[0, 1e200], [0, 0]], [[0, 0], [1e-200, 0]]])
+    result = mean_square_exponent(corners)
+    assert result.lower <= math.log(0.5) / 2 <= result.upper
+    assert not result.converged
 
 
 @pytest.mark.parametrize("law", FLIPS)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
 from scipy.special import digamma
 
 from stabcore import (
@@ -21,7 +20,7 @@ from stabcore import (
     monte_carlo,
     sgd_exponent,
 )
-from stabcore.lyapunov.monte_carlo import lyapunov_spectrum
+from stabcore.lyapunov.spectrum import lyapunov_spectrum
 from stabcore.products import SampledLaw
 
 PAIR = np.array([[[2.0, 1.0], [1.0, 1.0]], [[3.0, 1.0], [2.0, 1.0]]])
@@ -32,9 +31,8 @@ RENEWAL = 0.10551172445156578605
 
 
 def z_score(result, truth):
-    """Return the distance from the truth in standard errors, from the 95 % interval."""
-    standard_error = (result.upper - result.lower) / 2 / stats.t.ppf(0.975, 31)
-    return (result.value - truth) / standard_error
+    """Return the distance from the truth in standard errors."""
+    return (result.value - truth) / result.standard_error
 
 
 def gram(angles, norms=1.0):
@@ -117,8 +115,8 @@ def test_sgd_against_its_factors_written_out(options, kernel, step_size):
     law = SGDLaw(kernel, step_size, **options)
     direct = monte_carlo(law, rng=1)
     written = monte_carlo(law.finite(), rng=2)
-    halves = [(r.upper - r.lower) / 2 / stats.t.ppf(0.975, 31) for r in (direct, written)]
-    assert abs(direct.value - written.value) < 4 * math.hypot(*halves)
+    error = math.hypot(direct.standard_error, written.standard_error)
+    assert abs(direct.value - written.value) < 4 * error
 
 
 @pytest.mark.parametrize("step_size", [0.3, 0.7, 1.5])
@@ -132,7 +130,7 @@ def test_against_qr_and_the_determinant(step_size):
     result = monte_carlo(law, rng=0)
     assert result.lower > total / 3
     # The naive run is one replica of 20,000 steps: √32 times our standard error.
-    assert abs(exponents[0] - result.value) < 4 * (result.upper - result.lower) / 4 * math.sqrt(33)
+    assert abs(exponents[0] - result.value) < 4 * result.standard_error * math.sqrt(33)
 
 
 def test_against_the_naive_loop():
@@ -482,10 +480,10 @@ def test_spectrum_against_qr_of_the_factors_written_out(law):
     written = lyapunov_spectrum(law.finite(), rng=2, steps=5_000)
     assert len(direct) == law.dimension
     for value, one, other in zip(naive, direct, written, strict=True):
-        width = (one.upper - one.lower) / 4
-        assert abs(one.value - other.value) < 4 * math.hypot(width, (other.upper - other.lower) / 4)
+        error = math.hypot(one.standard_error, other.standard_error)
+        assert abs(one.value - other.value) < 4 * error
         # The naive run is one replica of 20,000 steps, ours are 32 of 5,000: √8 of its error.
-        assert abs(value - one.value) < 4 * width * math.sqrt(9)
+        assert abs(value - one.value) < 4 * one.standard_error * math.sqrt(9)
 
 
 def test_the_leading_exponents_do_not_depend_on_how_many_are_asked_for():
@@ -580,10 +578,8 @@ def test_reshuffled_epochs_against_all_orders(kernel, batch_size, step_size):
     law = SGDLaw(kernel, step_size, batch_size, reshuffle=True)
     length = len(kernel) // batch_size
     direct, written = monte_carlo(law, rng=1), monte_carlo(epochs(law), rng=2)
-    halves = [(r.upper - r.lower) / 4 for r in (direct, written)]
-    assert abs(direct.value - written.value / length) < 4 * math.hypot(
-        halves[0], halves[1] / length
-    )
+    error = math.hypot(direct.standard_error, written.standard_error / length)
+    assert abs(direct.value - written.value / length) < 4 * error
 
 
 def test_reshuffling_is_not_drawing_anew():

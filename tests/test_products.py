@@ -1,9 +1,17 @@
 import numpy as np
 import pytest
+from scipy import stats
 
 from stabcore import DiagonalLinearNetwork, FiniteLaw, Minimum, SGDLaw, monte_carlo
 from stabcore.gd import gd_jacobian
-from stabcore.products import AnyLaw, SampledLaw, require_law
+from stabcore.products import (
+    AnyLaw,
+    GaussianInputLaw,
+    GaussianMatrixLaw,
+    SampledLaw,
+    UniformDirectionLaw,
+    require_law,
+)
 
 SAMPLINGS = [
     {},
@@ -127,6 +135,84 @@ def test_where_the_factors_must_be_listed_a_sampled_law_is_refused():
         require_law(None, AnyLaw)
 
 
+ISOTROPIC = [
+    GaussianMatrixLaw(3),
+    GaussianInputLaw(3, 0.5, 1),
+    GaussianInputLaw(3, 0.5, 2),
+    GaussianInputLaw(3, 0.5, 3),
+    GaussianInputLaw(3, 0.5, 40),
+    UniformDirectionLaw(3, 2.5),
+]
+
+
+@pytest.mark.parametrize("law", ISOTROPIC, ids=repr)
+def test_isotropic_laws_have_the_moments_of_their_definition(law):
+    """E A and E AAᵀ, which are multiples of the identity, and E A₁₂²; twelve z-scores each."""
+    drawn = law.draw(40_000, rng=5)
+    assert drawn.shape == (40_000, 3, 3)
+    if isinstance(law, GaussianMatrixLaw):
+        mean, square, mixed = 0.0, 3.0, 1.0
+    elif isinstance(law, GaussianInputLaw):
+        rate = 0.5 / law.batch_size
+        mean = 1 - 0.5
+        square = 1 - 2 * 0.5 + 0.5**2 * (3 + law.batch_size + 1) / law.batch_size
+        mixed = rate**2 * law.batch_size
+    else:
+        mean, square = 1 - 2.5 / 3, 1 + (2.5**2 - 2 * 2.5) / 3
+        mixed = 2.5**2 / 15
+    products = drawn @ np.swapaxes(drawn, 1, 2)
+    for samples, expected in [
+        (drawn[:, 0, 0], mean),
+        (drawn[:, 2, 2], mean),
+        (drawn[:, 0, 2], 0.0),
+        (products[:, 0, 0], square),
+        (products[:, 2, 2], square),
+        (products[:, 1, 2], 0.0),
+        (drawn[:, 0, 1] ** 2, mixed),
+        (drawn[:, 2, 1] ** 2, mixed),
+    ]:
+        error = samples.std() / 200
+        assert abs(samples.mean() - expected) < 4.5 * error + 1e-14
+
+
+@pytest.mark.parametrize("law", ISOTROPIC, ids=repr)
+def test_isotropic_laws_draw_from_their_generator_alone(law):
+    assert (law.draw(3, rng=1) == law.draw(3, rng=1)).all()
+    require_law(law, AnyLaw)
+    with pytest.raises(TypeError, match="FiniteLaw or an SGDLaw, got"):
+        require_law(law)
+
+
+def test_isotropic_laws_in_one_dimension():
+    """1 − (η/b) χ²_b, and the constant 1 − κ."""
+    drawn = (1 - GaussianInputLaw(1, 1.4, 7).draw(4000, rng=2).ravel()) / 0.2
+    assert stats.kstest(drawn, stats.chi2(7).cdf).pvalue > 1e-4
+    assert UniformDirectionLaw(1, 3.0).draw(5, rng=0).ravel() == pytest.approx(-2.0)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: GaussianMatrixLaw(0), ValueError, "dimension must be at least 1, got 0"),
+        (lambda: GaussianMatrixLaw(2.0), TypeError, "dimension must be an integer"),
+        (lambda: GaussianInputLaw(0, 0.1), ValueError, "dimension must be at least 1"),
+        (lambda: GaussianInputLaw(2, 0.0), ValueError, "step_size must be finite and greater"),
+        (lambda: GaussianInputLaw(2, "a"), TypeError, "step_size must be a real number"),
+        (lambda: GaussianInputLaw(2, 0.1, 0), ValueError, "batch_size must be at least 1, got 0"),
+        (lambda: UniformDirectionLaw(-1, 1.0), ValueError, "dimension must be at least 1"),
+        (
+            lambda: UniformDirectionLaw(2, -1.0),
+            ValueError,
+            "contraction must be finite and greater",
+        ),
+        (lambda: UniformDirectionLaw(2, np.inf), ValueError, "contraction must be finite"),
+    ],
+)
+def test_bad_isotropic_laws(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
 def test_a_reshuffled_law_is_no_finite_law():
     with pytest.raises(ValueError, match=r"reshuffled .* not independent.*reshuffle=False"):
         SGDLaw(np.eye(2), 0.5, reshuffle=True).finite()
@@ -136,6 +222,11 @@ def test_a_reshuffled_law_is_no_finite_law():
 
 def test_text():
     assert repr(SampledLaw(normal, 2)) == "SampledLaw(dimension=2)"
+    assert [repr(law) for law in ISOTROPIC[::5]] == [
+        "GaussianMatrixLaw(dimension=3)",
+        "UniformDirectionLaw(dimension=3, contraction=2.5)",
+    ]
+    assert repr(ISOTROPIC[2]) == "GaussianInputLaw(dimension=3, step_size=0.5, batch_size=2)"
     assert repr(FiniteLaw(np.ones((3, 2, 2)))) == "FiniteLaw(3 factors, dimension=2)"
     assert repr(SGDLaw(np.eye(4), 0.5, 2)) == (
         "SGDLaw(n_samples=4, step_size=0.5, batch_size=2, dimension=4)"

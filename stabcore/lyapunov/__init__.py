@@ -11,17 +11,13 @@ import numpy as np
 
 from stabcore import _validation as check
 from stabcore.exponent import Exponent
+from stabcore.lyapunov.bounds import determinant_bound, subadditive_bound
 from stabcore.lyapunov.closed_form import closed_form
 from stabcore.lyapunov.enclosure import enclosure
-from stabcore.lyapunov.moments import (
-    determinant_bound,
-    mean_square_edge,
-    mean_square_exponent,
-    moment_exponent,
-    subadditive_bound,
-    tail_index,
-)
-from stabcore.lyapunov.monte_carlo import check_options, lyapunov_spectrum, monte_carlo
+from stabcore.lyapunov.mean_square import mean_square_edge, mean_square_exponent
+from stabcore.lyapunov.moments import moment_exponent, tail_index
+from stabcore.lyapunov.monte_carlo import check_options, monte_carlo
+from stabcore.lyapunov.spectrum import lyapunov_spectrum
 from stabcore.lyapunov.transfer import transfer
 from stabcore.products import AnyLaw, FiniteLaw, Law, SampledLaw, require_law
 
@@ -95,20 +91,20 @@ def lyapunov_exponent(
     require_law(law, AnyLaw)
     check.generator(rng)
     check_options(**options)
-    if method == "monte_carlo" or (method == "auto" and isinstance(law, SampledLaw)):
+    if method == "monte_carlo":
         return monte_carlo(law, rng, **options)
-    require_law(law)
-    assert not isinstance(law, SampledLaw)  # refused by the line above
-    if method == "transfer":
-        return transfer(law, tolerance=tolerance)
-    if method == "enclosure":
+    if method in ("transfer", "enclosure"):
+        require_law(law)
+        assert not isinstance(law, SampledLaw)  # refused by the line above
+        if method == "transfer":
+            return transfer(law, tolerance=tolerance)
         return enclosure(law, width=tolerance)
     result = closed_form(law)
     if result is not None:
         return result
     if method == "closed_form":
         raise ValueError(f"method 'closed_form' does not know {law!r}; use method='auto'.")
-    if not _deterministic(law):
+    if isinstance(law, SampledLaw) or not _deterministic(law):
         return monte_carlo(law, rng, **options)
     result = transfer(law, tolerance=tolerance)
     if result.converged or result.upper - result.value < ROUGH:

@@ -1,4 +1,8 @@
-r"""Exponents that are a finite sum of logarithms, recognised and summed.
+r"""Exponents that are known in closed form, recognised and summed.
+
+The laws with a density that are isotropic are in `stabcore.lyapunov.isotropic`, and the series for
+two factors of which one has rank one in `stabcore.lyapunov.renewal`. Here are those that are a
+finite sum of logarithms.
 
 For SGD the gradients may split into mutually orthogonal groups (`Minimum.blocks`). The product
 then splits too, and λ is the largest exponent of the groups. In a group whose gradients are
@@ -20,8 +24,12 @@ from numpy.typing import NDArray
 from scipy.linalg import eig
 
 from stabcore._validation import Array
-from stabcore.exponent import Exponent, exact, log_abs_one_minus
-from stabcore.products import FiniteLaw, Law, SGDLaw
+from stabcore.exponent import Exponent, affine, exact
+from stabcore.lyapunov._factors import listed
+from stabcore.lyapunov._scalars import Scalars, largest, mean_log, one_minus
+from stabcore.lyapunov.isotropic import isotropic_exponent
+from stabcore.lyapunov.renewal import renewal_series
+from stabcore.products import AnyLaw, FiniteLaw, IsotropicLaw, Law, SampledLaw, SGDLaw, require_law
 from stabcore.sampling import Sampling
 
 # A log-sum: weights w_m ≥ 0 and coefficients c_m ≥ 0 of Σ_m w_m log|1 − ηc_m|.
@@ -31,41 +39,62 @@ MOST_TERMS = 200_000
 PARALLEL_TOLERANCE = 1e-13
 
 
-def closed_form(law: Law) -> Exponent | None:
+def closed_form(law: AnyLaw) -> Exponent | None:
     r"""Return the exponent of `law` if it has a closed form that is known here, else None.
 
-    Known: SGD whose gradients are parallel, mutually orthogonal, or split into such groups; SGD
-    with the whole data set as its batch; finite laws of one factor, of triangular ones, or of 2×2
-    matrices with a common real eigenvector.
+    Known are
+
+    * SGD whose gradients are parallel, mutually orthogonal, or split into such groups;
+    * SGD with the whole data set as its batch;
+    * finite laws of one factor, of triangular ones, or of 2×2 matrices with a common real
+      eigenvector;
+    * two factors in the plane, one of rank one, and SGD on two samples with ηk = 1 for one of them
+      (the renewal series, where its error can be bounded);
+    * `GaussianMatrixLaw`, `GaussianInputLaw` and `UniformDirectionLaw`, of any dimension.
 
     Source: our derivation.
 
     Parameters
     ----------
-    law : FiniteLaw or SGDLaw
+    law : FiniteLaw, SGDLaw or SampledLaw
 
     Returns
     -------
     Exponent or None
-        Of kind "exact".
+        Of kind "exact", or "deterministic" where the closed form is an integral.
+
+    Raises
+    ------
+    TypeError
+        If `law` is not a law.
 
     Examples
     --------
     Parallel gradients, λ = Σ p_i log|1 − ηk_i|:
 
+    >>> from stabcore.products import GaussianMatrixLaw
     >>> closed_form(SGDLaw([[1.0, 2.0], [2.0, 4.0]], 1.0)).value
     -inf
     >>> round(closed_form(SGDLaw([[1.0, 2.0], [2.0, 4.0]], 3.0)).value, 12) == round(
     ...     math.log(2 * 11) / 2, 12
     ... )
     True
+
+    Gaussian matrices in two dimensions, λ = (log 2 − γ)/2:
+
+    >>> print(closed_form(GaussianMatrixLaw(2)))
+    +0.0579658 (exact, closed form)
     """
-    if isinstance(law, FiniteLaw):
-        return _finite(law)
-    sums = log_sums(law)
-    if sums is None:
+    require_law(law, AnyLaw)
+    if isinstance(law, IsotropicLaw):
+        return isotropic_exponent(law)
+    if isinstance(law, SampledLaw):
         return None
-    return _largest([log_sum(weights, law.step_size * c) for weights, c in sums])
+    parts = scalar_parts(law)
+    if parts is not None:
+        return largest([mean_log(part) for part in parts])
+    known = _finite(law) if isinstance(law, FiniteLaw) else None
+    return renewal_series(law) if known is None else known
 
 
 def log_sums(law: SGDLaw) -> list[LogSum] | None:
@@ -122,31 +151,33 @@ def log_sum(weights: Array, scaled: Array) -> Exponent:
     >>> log_sum(np.array([0.5, 0.5]), np.array([3.0, 1.5])).value
     0.0
     """
-    distance = np.abs(1 - scaled)
-    safe = np.where(distance > 0, distance, 1.0)
-    return _mean_log(weights, log_abs_one_minus(scaled), 2 * scaled / safe)
+    return mean_log(one_minus(weights, scaled))
 
 
-def _mean_log(weights: Array, logs: Array, roundings: Array) -> Exponent:
-    """Return Σ w_m log f_m for factors f_m ≥ 0 with relative errors of `roundings` roundings."""
-    used = weights > 0
-    weights, logs, roundings = weights[used], logs[used], roundings[used]
-    if np.isneginf(logs).any():
-        return exact(-math.inf, 0.0, "closed form", evaluations=weights.size)
-    error = 4 * np.finfo(float).eps * float(weights @ (np.abs(logs) + roundings))
-    return exact(math.fsum(weights * logs), error, "closed form", evaluations=weights.size)
+def scalar_parts(law: Law) -> list[Scalars] | None:
+    """Return the random numbers into which a law splits, or None if it does not.
 
+    Parameters
+    ----------
+    law : FiniteLaw or SGDLaw
 
-def _largest(exponents: list[Exponent]) -> Exponent:
-    """Return the exponent of a product that splits into parts with the given ones."""
-    return Exponent(
-        value=max(e.value for e in exponents),
-        lower=max(e.lower for e in exponents),
-        upper=max(e.upper for e in exponents),
-        kind="exact",
-        method="closed form",
-        evaluations=sum(e.evaluations for e in exponents),
-    )
+    Returns
+    -------
+    list of (weights, logarithms, roundings), or None
+        Of each number its probabilities, the logarithms of its moduli, and their relative errors.
+    """
+    if isinstance(law, SGDLaw):
+        sums = log_sums(law)
+        if sums is None:
+            return None
+        return [one_minus(weights, law.step_size * c) for weights, c in sums]
+    used = law.probabilities > 0
+    matrices, weights = law.matrices[used], law.probabilities[used]
+    if np.tril(matrices, -1).any() and np.triu(matrices, 1).any():
+        return None
+    with np.errstate(divide="ignore"):
+        logs = np.log(np.abs(np.diagonal(matrices, axis1=1, axis2=2)))
+    return [(weights, column, np.zeros(column.size)) for column in logs.T]
 
 
 def _parallel(gram: Array) -> bool:
@@ -187,15 +218,12 @@ def _batch_means(sampling: Sampling, block: NDArray[np.intp], norms: Array) -> L
 
 
 def _finite(law: FiniteLaw) -> Exponent | None:
-    used = law.probabilities > 0
-    matrices, weights = law.matrices[used], law.probabilities[used]
-    if np.tril(matrices, -1).any() and np.triu(matrices, 1).any():
-        if len(matrices) == 1:
-            return _spectral_radius(matrices[0])
-        return _common_line(matrices, weights) if law.dimension == 2 else None
-    with np.errstate(divide="ignore"):
-        logs = np.log(np.abs(np.diagonal(matrices, axis1=1, axis2=2)))
-    return _largest([_mean_log(weights, column, np.zeros(len(column))) for column in logs.T])
+    matrices, sizes, weights = listed(law)
+    if not matrices.any(axis=(1, 2)).all():
+        return exact(-math.inf, 0.0, "closed form")  # a factor is 0
+    if len(matrices) == 1:
+        return affine(_spectral_radius(matrices[0]), 1.0, float(sizes[0]))
+    return _common_line(matrices, sizes, weights) if law.dimension == 2 else None
 
 
 def _spectral_radius(matrix: Array) -> Exponent:
@@ -212,24 +240,23 @@ def _spectral_radius(matrix: Array) -> Exponent:
     return exact(math.log(radius), error, "closed form")
 
 
-def _common_line(matrices: Array, weights: Array) -> Exponent | None:
-    """Return the exponent of 2×2 matrices that share a real eigenvector: the larger of two sums."""
+def _common_line(matrices: Array, sizes: Array, weights: Array) -> Exponent | None:
+    """Return the exponent of e^size A, A 2×2 with a real eigenvector in common: one of two sums."""
     scalar = matrices[:, :1, :1] * np.eye(2)
     turning = np.flatnonzero((matrices != scalar).any(axis=(1, 2)))[0]
     candidates = eig(matrices[turning])[1].T
     for line in candidates.real[np.abs(candidates.imag).max(axis=1) == 0]:
         images = matrices @ line
         along = images @ line
-        sizes = np.linalg.norm(matrices, axis=(1, 2))
-        if (np.abs(images - along[:, None] * line).max(axis=1) > PARALLEL_TOLERANCE * sizes).any():
+        norms = np.linalg.norm(matrices, axis=(1, 2))
+        if (np.abs(images - along[:, None] * line).max(axis=1) > PARALLEL_TOLERANCE * norms).any():
             continue
         across = np.trace(matrices, axis1=1, axis2=2) - along
         with np.errstate(divide="ignore"):
             logs = np.log(np.abs([along, across]))
-            roundings = sizes / np.abs([along, across])
+            roundings = norms / np.abs([along, across])
         if np.isinf(roundings).any() or roundings.max() > 1e6:
             return None  # a factor that is nearly singular: its small entry is all rounding
-        return _largest(
-            [_mean_log(weights, *pair) for pair in zip(logs, 8 * roundings, strict=True)]
-        )
+        pairs = zip(logs + sizes, 8 * roundings, strict=True)
+        return largest([mean_log((weights, *pair)) for pair in pairs])
     return None

@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -29,13 +30,12 @@ from scipy.sparse.linalg import LinearOperator, gmres, splu
 from stabcore import _validation as check
 from stabcore._random import run_replicas
 from stabcore._validation import Array
-from stabcore.exponent import Exponent, ExponentWarning
+from stabcore.exponent import Exponent, ExponentWarning, exact
+from stabcore.lyapunov._factors import listed
 from stabcore.lyapunov.monte_carlo import monte_carlo
 from stabcore.products import Law, SGDLaw, require_law
 
 STENCIL = 6  # points of the local interpolation, in each coordinate
-# 1 / Π_{j ≠ k} (k − j), of the Lagrange polynomials on 0, ..., STENCIL − 1
-INVERSE = np.array([1 / math.prod(k - j for j in range(STENCIL) if j != k) for k in range(STENCIL)])
 SAFETY = 2.0  # of the error estimate
 STEADY = 16.0  # how much a change from grid to grid is expected to shrink, at the most
 ROUNDING = 1e-14
@@ -44,7 +44,7 @@ LONG = 2000  # steps of the mean growth where the equation has no solution
 # Where a factor maps a grid point to 0, its neighbourhood matters, on which g is finite.
 SHORTEST = 1e-17
 MOST_ENTRIES = 40_000_000  # work on all grids, unless the first three need more
-ITERATIONS = 200  # before a Krylov method takes over
+ITERATIONS, GAIN = 100, 100.0  # steps that must shrink the rest so much, or a Krylov method is used
 SOLVED = 1e-11  # largest residual of a solution, relative to the largest growth
 DIRECT = 800  # unknowns up to which a factorisation may help out
 MOST_FACTORS = 1_000_000
@@ -71,9 +71,9 @@ def transfer(law: Law, *, tolerance: float = 1e-10) -> Exponent:
     Returns
     -------
     Exponent
-        Of kind "deterministic". Its `status` says when the tolerance was not reached: where h is
-        rough, and where the growth rate depends on the starting direction (then the value is the
-        largest growth rate found).
+        Of kind "deterministic" ("exact" for products that vanish). Its `status` says when the
+        tolerance was not reached: where h is rough, and where the growth rate depends on the
+        starting direction (then the value is the largest growth rate found).
 
     Raises
     ------
@@ -97,8 +97,12 @@ def transfer(law: Law, *, tolerance: float = 1e-10) -> Exponent:
             "use method='closed_form' in dimension 1 and 'monte_carlo' above 3."
         )
     finite = law.finite(MOST_FACTORS) if isinstance(law, SGDLaw) else law
-    used = finite.probabilities > 0
-    factors = _Factors.of(finite.matrices[used], finite.probabilities[used])
+    factors = _Factors(*listed(finite))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExponentWarning)
+        simulated = monte_carlo(finite, 0, steps=GUARD_STEPS, replicas=16)
+    if math.isinf(simulated.value):  # one product that is 0 settles it
+        return exact(simulated.value, 0.0, "transfer operator", simulated.evaluations)
     values: list[float] = []
     work, error, cause = 0, math.inf, "the solution is rough for this grid"
     for points in GRIDS[law.dimension]:
@@ -117,9 +121,6 @@ def transfer(law: Law, *, tolerance: float = 1e-10) -> Exponent:
         error = _estimate(values)
         if error <= goal:
             break
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExponentWarning)
-        simulated = monte_carlo(finite, 0, steps=GUARD_STEPS, replicas=16)
     if not abs(values[-1] - simulated.value) <= error + simulated.upper - simulated.lower:
         # An invariant line, or nearly one: interpolation leaks on to it, and finds its exponent.
         values.append(simulated.value)
@@ -154,12 +155,6 @@ class _Factors:
     logarithms: Array
     probabilities: Array
 
-    @classmethod
-    def of(cls, matrices: Array, probabilities: Array) -> _Factors:
-        sizes = np.abs(matrices).max(axis=(1, 2))
-        sizes[sizes == 0] = 1.0
-        return cls(matrices / sizes[:, None, None], np.log(sizes), probabilities)
-
     def images(self, directions: Array) -> tuple[Array, Array]:
         """Return A_i v, shape (directions, factors, d), and log|A_i v|."""
         moved = np.einsum("mij,nj->nmi", self.matrices, directions)
@@ -192,7 +187,7 @@ class _Circle:
         angle = np.arctan2(vectors[..., 1], vectors[..., 0]) * (self.points / math.pi)
         left = np.floor(angle)
         indices = left.astype(np.int64)[..., None] + np.arange(-2, STENCIL - 2)
-        return indices % self.points, _weights(angle - left + 2)
+        return indices % self.points, np.stack(_lagrange(angle - left + 2), axis=-1)
 
 
 class _Cube:
@@ -229,18 +224,28 @@ class _Cube:
     def _line(self, angle: Array) -> tuple[NDArray[np.int64], Array]:
         position = (angle + math.pi / 4) * ((self.points - 1) * 2 / math.pi)
         left = np.clip(np.floor(position) - 2, 0, self.points - STENCIL)
-        return left.astype(np.int64)[..., None] + np.arange(STENCIL), _weights(position - left)
+        weights = np.stack(_lagrange(position - left), axis=-1)
+        return left.astype(np.int64)[..., None] + np.arange(STENCIL), weights
 
 
 _GRIDS: dict[int, type[_Circle] | type[_Cube]] = {2: _Circle, 3: _Cube}
 
 
-def _weights(position: Array) -> Array:
-    """Return the Lagrange weights of the nodes 0, ..., STENCIL − 1 at `position`."""
-    nodes = np.arange(STENCIL)
-    distance = position[..., None] - nodes
-    others = [distance[..., nodes != k].prod(axis=-1) for k in nodes]
-    return np.asarray(np.stack(others, axis=-1) * INVERSE)
+def _lagrange(t: Any) -> tuple[Any, ...]:
+    """Return the six Lagrange polynomials on the nodes 0, ..., 5 at t, a number or an array."""
+    a, b, c, d, e, f = t, t - 1, t - 2, t - 3, t - 4, t - 5
+    abc, def_ = a * b * c, d * e * f
+    return (
+        b * c * def_ * (-1 / 120),
+        a * c * def_ * (1 / 24),
+        a * b * def_ * (-1 / 12),
+        abc * e * f * (1 / 12),
+        abc * d * f * (-1 / 24),
+        abc * d * e * (1 / 120),
+    )
+
+
+_compiled_lagrange = njit(_lagrange)
 
 
 def _solve(operator: sparse.csr_array, growth: Array) -> Array | None:
@@ -250,12 +255,15 @@ def _solve(operator: sparse.csr_array, growth: Array) -> Array | None:
     def applied(h: Array) -> Array:
         return np.asarray(h - operator @ h + h.mean())
 
-    solution = growth
-    for _ in range(ITERATIONS):  # the sum of T^k (g − λ), which contraction makes converge
-        rest = growth - applied(solution)
-        solution = solution + rest
-        if np.abs(rest).max() <= goal / 10:
-            return solution
+    solution, rest = growth, growth - applied(growth)
+    before, after = math.inf, float(np.abs(rest).max())
+    while after <= before / GAIN:  # the sum of T^k (g − λ), which contraction makes converge
+        for _ in range(ITERATIONS):
+            solution = solution + rest
+            rest = growth - applied(solution)
+            if np.abs(rest).max() <= goal / 10:
+                return solution
+        before, after = after, float(np.abs(rest).max())
     system = LinearOperator(operator.shape, matvec=applied, dtype=np.float64)
     solution, _ = gmres(system, growth, rtol=SOLVED / 10, atol=0, restart=60, maxiter=2)
     if np.abs(applied(solution) - growth).max() > goal and growth.size <= DIRECT:
@@ -327,15 +335,16 @@ def _accumulate(matrices, logarithms, probabilities, nodes, operator, growth):  
     size = operator.shape[1]
     for n in range(len(nodes)):
         for m in range(len(matrices)):
-            x = matrices[m, 0, 0] * nodes[n, 0] + matrices[m, 0, 1] * nodes[n, 1]
-            y = matrices[m, 1, 0] * nodes[n, 0] + matrices[m, 1, 1] * nodes[n, 1]
-            length = max(np.sqrt(x * x + y * y), SHORTEST)
-            growth[n] += probabilities[m] * (logarithms[m] + np.log(length))
-            position = np.arctan2(y, x) * size / np.pi
+            matrix, probability = matrices[m], probabilities[m]
+            x = matrix[0, 0] * nodes[n, 0] + matrix[0, 1] * nodes[n, 1]
+            y = matrix[1, 0] * nodes[n, 0] + matrix[1, 1] * nodes[n, 1]
+            square = max(x * x + y * y, SHORTEST * SHORTEST)
+            growth[n] += probability * (logarithms[m] + np.log(square) / 2)
+            position = np.arctan2(y, x) * (size / np.pi)
             left = math.floor(position)
-            for k in range(STENCIL):
-                weight = probabilities[m] * INVERSE[k]
-                for other in range(STENCIL):
-                    if other != k:
-                        weight *= position - left + 2 - other
-                operator[n, (left - 2 + k) % size] += weight
+            column = left - 2
+            while column < 0:
+                column += size
+            for weight in _compiled_lagrange(position - left + 2):
+                operator[n, column] += probability * weight
+                column = column + 1 if column + 1 < size else 0

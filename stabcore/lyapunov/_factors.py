@@ -1,0 +1,38 @@
+"""The factors of a law, listed and rescaled; and the refusal of those that are not independent."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stabcore._validation import Array
+from stabcore.products import FiniteLaw, Law, SGDLaw, require_law
+
+
+def require_independent_steps(law: Law) -> None:
+    """Refuse what is not a law, and reshuffled epochs, whose steps depend on each other."""
+    require_law(law)
+    if isinstance(law, SGDLaw) and law.sampling.epoch_length > 1:
+        raise ValueError(
+            "law has reshuffled epochs, and moments are computed for independent steps only; "
+            "use a law with reshuffle=False."
+        )
+
+
+def listed(law: Law, limit: int = 100_000) -> tuple[Array, Array, Array]:
+    """Return the factors that are drawn, rescaled, the logarithms, and the probabilities."""
+    finite = law if isinstance(law, FiniteLaw) else law.finite(limit)
+    used = finite.probabilities > 0
+    return *rescaled(finite.matrices[used]), finite.probabilities[used]
+
+
+def relative_powers(probabilities: Array, logs: Array, q: float) -> tuple[Array, float]:
+    """Return p_m s_m^q, divided by the largest s_m^q, and the logarithm of that; log s = `logs`."""
+    shift = q * float(logs.max())
+    return probabilities * np.exp(q * logs - shift), shift
+
+
+def rescaled(matrices: Array) -> tuple[Array, Array]:
+    """Return the matrices, each divided by its largest entry, and the logarithms of these."""
+    sizes = np.abs(matrices).max(axis=(1, 2))
+    sizes[sizes == 0] = 1.0
+    return matrices / sizes[:, None, None], np.log(sizes)

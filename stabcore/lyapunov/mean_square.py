@@ -1,0 +1,363 @@
+r"""Stability in mean square: the growth of E‖A_n ⋯ A_1‖², exactly, and its edge.
+
+L(2)/2 = ½ log ρ(E[A⊗A]) ≥ λ: stability in mean square implies λ < 0, and not the other way round.
+
+Of the second moment all that matters is TX = E[A X Aᵀ] on symmetric matrices, a linear map that
+keeps the cone of positive semidefinite ones. With h_i = g_i g_iᵀ and H = Σ p_i h_i, SGD has
+
+    TX = (1 − s) (I − ηH) X (I − ηH) + s Σ p_i (I − ηh_i) X (I − ηh_i),
+
+s = 1/B with replacement and (N − B)/(B(N − 1)) without (the first and second moments of how often a
+batch contains a sample): in mean square a batch is a lottery between a step of gradient descent and
+a step of batch size one. No batch is ever written out.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.linalg import eigh
+from scipy.optimize import brentq
+from scipy.sparse.linalg import LinearOperator, eigs, eigsh, gmres
+
+from stabcore._validation import Array
+from stabcore.exponent import Exponent, affine, exact
+from stabcore.lyapunov._factors import listed, relative_powers, require_independent_steps
+from stabcore.lyapunov._scalars import EPSILON, largest, log_moment, one_minus
+from stabcore.lyapunov.closed_form import scalar_parts
+from stabcore.lyapunov.isotropic import isotropic_moment
+from stabcore.minima import Minimum, as_minimum
+from stabcore.products import IsotropicLaw, Law, SGDLaw
+from stabcore.sampling import Sampling
+
+MOST_ORDER = 44  # of symmetric matrices whose linear maps are written out, for finite laws
+MOST_ORDER_SGD = 12  # the same for SGD, where a few applications are enough
+TIGHT = 1e-10  # tolerance of eigenvalues found by iteration
+MARGINS = 10.0 ** np.arange(-14, 5)  # tried around ρ until it is bracketed
+COARSE_MARGINS = 10.0 ** np.arange(-8, 3, 2)  # the same where equations are solved by iteration
+
+
+def mean_square_exponent(law: Law | IsotropicLaw) -> Exponent:
+    r"""Return ½ log ρ(E[A⊗A]) = L(2)/2 ≥ λ, negative exactly for stability in mean square.
+
+    For finite laws ρ is bracketed by a test that is exact but for rounding. Solve sX − TX = I at a
+    level s > 0. If X is positive definite, TX < sX, hence ρ < s (Collatz and Wielandt, on the cone
+    of positive semidefinite matrices); and if ρ < s, then X = Σ Tᵏ I / sᵏ⁺¹ is positive definite.
+    For SGD T is self-adjoint, T = Δ + η²s Σ p_i (h_i, ·) h_i with Δ diagonal in the eigenbasis of
+    H, and ρ is the level where the largest eigenvalue of the second term reaches sI − Δ.
+
+    Source: Wu, Ma & E 2018; Ma & Ying 2021; Mulayoff & Michaeli 2024; the bracket is our
+    derivation.
+
+    Parameters
+    ----------
+    law : FiniteLaw, SGDLaw, GaussianMatrixLaw, GaussianInputLaw or UniformDirectionLaw
+        With any number of batches.
+
+    Returns
+    -------
+    Exponent
+        Of kind "exact" in one dimension and "deterministic" above.
+
+    Raises
+    ------
+    TypeError
+        If `law` is not a law.
+
+    Examples
+    --------
+    E A² = (2² + 0²)/2 = 2:
+
+    >>> from stabcore.products import FiniteLaw
+    >>> result = mean_square_exponent(FiniteLaw([[[2.0]], [[0.0]]]))
+    >>> round(result.value / math.log(2), 12)
+    0.5
+    """
+    if isinstance(law, IsotropicLaw):
+        return affine(isotropic_moment(law, 2.0), 0.5)
+    require_independent_steps(law)
+    if isinstance(law, SGDLaw):
+        return _sgd_mean_square(law)
+    parts = scalar_parts(law)
+    if parts is not None:
+        return affine(largest([log_moment(part, 2.0) for part in parts]), 0.5)
+    matrices, logs, probabilities = listed(law)
+    weights, shift = relative_powers(probabilities, logs, 2.0)
+    return affine(second_moment(matrices, weights), 0.5, shift / 2)
+
+
+def mean_square_edge(
+    minimum: Minimum | ArrayLike,
+    batch_size: int = 1,
+    probabilities: ArrayLike | None = None,
+    replacement: bool | None = None,
+) -> float:
+    r"""Return the step size η* with: SGD is stable in mean square exactly for 0 < η < η*.
+
+    Write TX = X − η(2C − ηD)X with 2CX = HX + XH and DX = (1 − s) HXH + s Σ p_i h_i X h_i. T is
+    self-adjoint (for tr XY) and keeps the cone of positive semidefinite matrices, so its spectral
+    radius is its largest eigenvalue (Krein and Rutman), 1 − η λ_min(2C − ηD). Hence stability is
+    2C − ηD ≻ 0. As D ⪰ 0, that holds on an interval: η* = 2/λ_max(C⁻¹D), all on the normal space.
+
+    Source: Mulayoff & Michaeli 2024 for uniform batches without replacement; our derivation for
+    the others.
+
+    Parameters
+    ----------
+    minimum : Minimum or array, shape (N, N)
+        The minimum, or its kernel.
+    batch_size : int
+        B.
+    probabilities : array, shape (N,), optional
+        Those of the minimum by default.
+    replacement : bool, optional
+        Whether a batch may repeat a sample; see `Sampling`.
+
+    Returns
+    -------
+    float
+        η*, to about twelve digits; 0 if no sample that is drawn moves some normal direction.
+
+    Raises
+    ------
+    ValueError
+        If an argument is invalid; the message names it.
+
+    Examples
+    --------
+    In one dimension E(1 − ηk)² < 1 for η < 2 E k / E k²:
+
+    >>> round(mean_square_edge([[1.0, 2.0], [2.0, 4.0]]), 12)
+    0.588235294118
+    """
+    point = as_minimum(minimum)
+    weights = point.probabilities if probabilities is None else probabilities
+    sampling = Sampling(point.n_samples, batch_size, weights, replacement)
+    if point.hessian_spectrum(sampling.probabilities)[0] == 0:
+        return 0.0
+    lottery = _Lottery.of(point, sampling)
+    space = _SymmetricMatrices(point.rank)
+    first, second = lottery.curvatures[space.rows], lottery.curvatures[space.columns]
+    diagonal = (1 - lottery.share) * first * second / (first + second)
+    return 1 / lottery.largest_eigenvalue(space, diagonal, 1 / np.sqrt(first + second))
+
+
+class _SymmetricMatrices:
+    """Orthonormal coordinates (for tr XY) of the symmetric matrices of one order."""
+
+    def __init__(self, order: int) -> None:
+        self.order = order
+        self.rows, self.columns = np.triu_indices(order)
+        self.weights = np.where(self.rows == self.columns, 1.0, math.sqrt(2))
+        self.indices = self.rows, self.columns
+        self.size = self.rows.size
+        self.identity = np.where(self.rows == self.columns, 1.0, 0.0)
+
+    def pack(self, matrix: Array) -> Array:
+        """Return the coordinates of a symmetric matrix."""
+        return np.asarray(matrix[self.rows, self.columns] * self.weights)
+
+    def unpack(self, coordinates: Array) -> Array:
+        """Return the matrix with these coordinates."""
+        matrix = np.empty((self.order, self.order))
+        matrix[self.rows, self.columns] = matrix[self.columns, self.rows] = (
+            coordinates / self.weights
+        )
+        return matrix
+
+
+@dataclass(frozen=True)
+class _Lottery:
+    """SGD in mean square: gradient descent, or with probability `share` one sample at a time."""
+
+    curvatures: Array  # eigenvalues of H, shape (r,)
+    gradients: Array  # of the samples that are drawn, in the eigenbasis of H, shape (N, r)
+    probabilities: Array
+    share: float
+
+    @classmethod
+    def of(cls, minimum: Minimum, sampling: Sampling) -> _Lottery:
+        drawn = sampling.probabilities > 0
+        gradients, probabilities = minimum.gradients[drawn], sampling.probabilities[drawn]
+        curvatures, vectors = np.linalg.eigh((gradients.T * probabilities) @ gradients)
+        return cls(np.maximum(curvatures, 0), gradients @ vectors, probabilities, _share(sampling))
+
+    def single_sample(self, matrix: Array) -> Array:
+        """Return Σ p_i h_i X h_i."""
+        forms = np.einsum("nr,nr->n", self.gradients @ matrix, self.gradients)
+        return np.asarray((self.gradients.T * (self.probabilities * forms)) @ self.gradients)
+
+    def largest_eigenvalue(self, space: _SymmetricMatrices, diagonal: Array, root: Array) -> float:
+        """Return that of `diagonal` + s `root` (Σ p_i h_i X h_i) `root`, all in coordinates."""
+        if space.order > MOST_ORDER_SGD:
+
+            def apply(x: Array) -> Array:
+                single = space.pack(self.single_sample(space.unpack(root * x.ravel())))
+                return np.asarray(diagonal * x.ravel() + self.share * root * single)
+
+            operator = LinearOperator((space.size, space.size), apply, dtype=np.float64)
+            # The identity is inside the cone, so it has a part in the direction of the eigenvector.
+            start = space.identity
+            return float(
+                eigsh(operator, 1, which="LA", v0=start, tol=TIGHT, return_eigenvectors=False)[0]
+            )
+        products = self.gradients[:, space.rows] * self.gradients[:, space.columns]
+        products *= space.weights * root
+        matrix = self.share * (products.T * self.probabilities) @ products + np.diag(diagonal)
+        last = space.size - 1
+        return float(eigh(matrix, eigvals_only=True, subset_by_index=[last, last])[0])
+
+
+def _sgd_mean_square(law: SGDLaw) -> Exponent:
+    lottery, space = _Lottery.of(law.minimum, law.sampling), _SymmetricMatrices(law.dimension)
+    norms = law.step_size * np.diag(law.minimum.kernel)[law.sampling.probabilities > 0]
+    share, weights = lottery.share, lottery.probabilities
+    if law.dimension == 1:
+        parts = np.append(1 - share, share * weights), np.append(weights @ norms, norms)
+        return affine(log_moment(one_minus(*parts), 2.0), 0.5)
+    scaled = law.step_size * lottery.curvatures
+    first, second = scaled[space.rows], scaled[space.columns]
+    diagonal = (1 - share) * (1 - first) * (1 - second) + share * (1 - first - second)
+    zeros = np.zeros(space.size)
+
+    def excess(level: float) -> float:
+        """Return something increasing that is 0 at ρ."""
+        above = level - diagonal
+        if above.min() <= 0:
+            return -1.0
+        root = law.step_size / np.sqrt(above)
+        return 1 / lottery.largest_eigenvalue(space, zeros, root) - 1
+
+    lowest, least = float(diagonal.max()), float(diagonal.min())
+    accuracy = TIGHT if space.order > MOST_ORDER_SGD else space.size * EPSILON
+    norm = (1 - share) * (1 - scaled) ** 2 + share * max(1.0, float(((1 - norms) ** 2).max()))
+    radius = lowest
+    if share > 0:
+        close = accuracy * (lowest - least) + 1e-300
+        radius = float(brentq(excess, lowest, 2 * norm.max() + 1, xtol=close, rtol=4 * EPSILON))
+    if radius <= 0:
+        return exact(-math.inf, 0.0, "mean square")
+    rounding = 8 * space.order * EPSILON * (1 + float(max(scaled.max(), norms.max()))) ** 2
+    return _half_log(radius, 2 * accuracy * (radius - least) + rounding, space.size)
+
+
+def _half_log(x: float, error: float, evaluations: int) -> Exponent:
+    """Return ½ log x for a number known up to an error."""
+    return Exponent(
+        value=math.log(x) / 2,
+        lower=math.log(x - error) / 2 if error < x else -math.inf,
+        upper=math.log(x + error) / 2,
+        kind="deterministic",
+        method="mean square",
+        evaluations=evaluations,
+    )
+
+
+def _share(sampling: Sampling) -> float:
+    size, count = sampling.batch_size, sampling.n_samples
+    if sampling.full_batch:
+        return 0.0
+    return 1 / size if sampling.independent else (count - size) / (size * (count - 1))
+
+
+def second_moment(matrices: Array, weights: Array) -> Exponent:
+    """Return log ρ(T) of TX = Σ w_m A_m X A_mᵀ, for any weights w_m ≥ 0."""
+    if _vanish(matrices):
+        return exact(-math.inf, 0.0, "mean square")
+    moment = _SecondMoment(matrices, weights)
+    with np.errstate(divide="ignore"):
+        lower, value, upper = (float(x) for x in np.log(moment.spectral_radius()))
+    return Exponent(
+        value=value,
+        lower=lower,
+        upper=upper,
+        kind="deterministic",
+        method="mean square",
+        status="lost to underflow: the factors differ too much in size; see the upper end"
+        if math.isinf(value)
+        else "converged",
+        evaluations=moment.space.size,
+    )
+
+
+def _vanish(matrices: Array) -> bool:
+    """Whether all long products are 0. Then those of d factors are."""
+    second = np.eye(matrices.shape[1])  # Σ PPᵀ over all products, rescaled; no weight can hide one
+    for _ in range(len(second)):
+        second = (matrices @ second @ np.swapaxes(matrices, 1, 2)).sum(axis=0)
+        if not second.any():
+            return True
+        second /= np.abs(second).max()
+    return False
+
+
+class _SecondMoment:
+    """The map TX = Σ w_m A_m X A_mᵀ in coordinates."""
+
+    def __init__(self, matrices: Array, weights: Array) -> None:
+        self.space = space = _SymmetricMatrices(matrices.shape[1])
+        self.bulk = float(weights @ (matrices**2).sum(axis=(1, 2)))  # at least the norm of T
+        self.operator: Array | LinearOperator
+        if space.order > MOST_ORDER:
+
+            def apply(x: Array) -> Array:
+                moved = matrices @ space.unpack(x.ravel()) @ np.swapaxes(matrices, 1, 2)
+                return space.pack(np.tensordot(weights, moved, 1))
+
+            self.operator = LinearOperator((space.size, space.size), apply, dtype=np.float64)
+            return
+        flat = matrices.reshape(len(matrices), -1)
+        shape = (space.order,) * 4
+        tensor = ((flat.T * weights) @ flat).reshape(shape)  # Σ w A_ik A_jl at i, k, j, l
+        i, j = space.rows[:, None], space.columns[:, None]
+        once, swapped = (tensor[i, k, j, m] for k, m in (space.indices, space.indices[::-1]))
+        self.operator = np.outer(space.weights, space.weights / 2) * (once + swapped)
+
+    def spectral_radius(self) -> tuple[float, float, float]:
+        """Return a lower bound, an estimate and an upper bound."""
+        written_out = isinstance(self.operator, np.ndarray)
+        if written_out:
+            values, vectors = np.linalg.eig(self.operator)
+        else:
+            values, vectors = eigs(
+                self.operator, k=1, which="LR", v0=self.space.identity, tol=TIGHT
+            )
+        index = int(np.abs(values).argmax())
+        radius, vector = float(abs(values[index])), np.real(vectors[:, index])
+        if radius == 0:
+            return 0.0, 0.0, self.bulk
+        margins = 1 + (MARGINS if written_out else COARSE_MARGINS)
+        above = (s for s in radius * margins if self._side(s, radius, vector) < 0)
+        below = (s for s in radius / margins if self._side(s, radius, vector) > 0)
+        return float(next(below, 0.0)), radius, float(next(above, max(radius, self.bulk)))
+
+    def _side(self, level: float, radius: float, vector: Array) -> int:
+        """Return −1 if ρ < level is certain, 1 if ρ ≥ level is, and 0 otherwise."""
+        try:
+            solution = self._resolvent(level, radius, vector)
+        except np.linalg.LinAlgError:  # the level is an eigenvalue
+            return 0
+        residual = self.space.unpack(level * solution - self.operator @ solution)
+        matrix = self.space.unpack(solution)
+        rounding = 8 * self.space.order * EPSILON * float(np.linalg.norm(matrix))
+        if not np.linalg.eigvalsh(residual)[0] > rounding * (level + self.bulk):
+            return 0
+        lowest = float(np.linalg.eigvalsh(matrix)[0])
+        return 0 if abs(lowest) <= rounding else -int(math.copysign(1, lowest))
+
+    def _resolvent(self, level: float, radius: float, vector: Array) -> Array:
+        """Return X with level X − TX = I, roughly (what is left over is looked at later)."""
+        identity, operator = self.space.identity, self.operator
+        if isinstance(operator, np.ndarray):
+            return np.asarray(np.linalg.solve(level * np.eye(identity.size) - operator, identity))
+        system = LinearOperator(
+            operator.shape, lambda x: level * x - operator @ x, dtype=np.float64
+        )
+        guess = vector * (vector @ identity) / (level - radius)
+        tolerance = 0.5 / math.sqrt(self.space.order)
+        return np.asarray(
+            gmres(system, identity, x0=guess, rtol=tolerance, restart=30, maxiter=3)[0]
+        )
