@@ -7,7 +7,9 @@ Hessian follow. Everything is batched: θ may have leading axes (one row per rep
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -322,6 +324,52 @@ class ReluPair(ScalarFactorization):
         return np.asarray((theta > 0).all(axis=-1))
 
 
+class OneNeuron(Problem):
+    r"""F(θ, x) = uwx with θ = (u, w), on scalar data (x_i, y_i) that no uw need fit.
+
+    The origin is a saddle (for E[xy] ≠ 0) at which every sample's gradient vanishes.
+
+    Source: paper B's example.
+
+    Parameters
+    ----------
+    inputs, targets : array, shape (N,)
+    probabilities : array, shape (N,), optional
+        Uniform by default.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> neuron = OneNeuron([1.0, 2.0], [1.0, -1.0])
+    >>> neuron.gradient(np.zeros(2)), neuron.hessian(np.zeros(2))
+    (array([0., 0.]), array([[0. , 0.5],
+           [0.5, 0. ]]))
+    """
+
+    n_parameters = 2
+
+    def __init__(
+        self, inputs: ArrayLike, targets: ArrayLike, probabilities: ArrayLike | None = None
+    ) -> None:
+        column = check.finite_array("inputs", inputs, ndim=1)[:, None]
+        self.inputs, self.targets = _samples(column, targets)
+        self.probabilities = check.probabilities(probabilities, len(self.inputs))
+
+    def residuals(self, theta: Array, samples: Indices | None = None) -> Array:
+        """Return φ_i = uwx_i − y_i."""
+        inputs, targets = _rows(self.inputs, samples)[..., 0], _rows(self.targets, samples)
+        return np.asarray(theta.prod(axis=-1)[..., None] * inputs - targets)
+
+    def jacobian(self, theta: Array, samples: Indices | None = None) -> Array:
+        """Return the rows g_i = (wx_i, ux_i)."""
+        return np.asarray(theta[..., None, ::-1] * _rows(self.inputs, samples))
+
+    def residual_curvature(self, theta: Array, weights: Array) -> Array:
+        """Return Σ_i w_i x_i [[0, 1], [1, 0]]."""
+        curvature = weights @ self.inputs[:, 0]
+        return np.asarray(curvature[..., None, None] * np.array([[0.0, 1.0], [1.0, 0.0]]))
+
+
 class TwoLayerNetwork(Problem):
     r"""F(θ, x) = aᵀ tanh(Wx + b), θ = (W, b, a) flattened, with an analytic Jacobian.
 
@@ -403,6 +451,313 @@ class TwoLayerNetwork(Problem):
         return activation, theta[..., h * (d + 1) :]
 
 
+class ScalarChain(Problem):
+    r"""F(x) = x₁x₂⋯x_k with target 1: L = ½(x₁⋯x_k − 1)², a deep linear network of width one.
+
+    The minima are x₁⋯x_k = 1; the sharpness there is Σ_i 1/x_i² ≥ k, with equality at the balanced
+    ones, |x_i| = 1. So gradient descent can end at a minimum only if η ≤ 2/k. Depth 2 is
+    `ScalarFactorization()`.
+
+    Source: paper C (the model); the formulas are our derivation.
+
+    Parameters
+    ----------
+    depth : int
+        Number of factors k.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> chain = ScalarChain(3)
+    >>> float(chain.loss(np.array([1.0, 2.0, 3.0]))), chain.gradient(np.array([1.0, 2.0, 0.0]))
+    (12.5, array([ 0.,  0., -2.]))
+    >>> float(np.trace(chain.hessian(chain.minimum(2.0, 0.5)))) == 1 / 4 + 4 + 1
+    True
+    """
+
+    def __init__(self, depth: int) -> None:
+        self.n_parameters = check.integer("depth", depth)
+        self.probabilities = np.ones(1)
+
+    @property
+    def depth(self) -> int:
+        """Number of factors k."""
+        return self.n_parameters
+
+    def residuals(self, theta: Array, samples: Indices | None = None) -> Array:
+        """Return x₁⋯x_k − 1."""
+        error = theta.prod(axis=-1)[..., None] - 1
+        return np.asarray(error * _rows(self.probabilities, samples))
+
+    def jacobian(self, theta: Array, samples: Indices | None = None) -> Array:
+        """Return the row whose entry i is the product of all factors but x_i."""
+        others = np.where(np.eye(self.depth, dtype=bool), 1.0, theta[..., None, :]).prod(axis=-1)
+        return np.asarray(others[..., None, :] * _rows(self.probabilities, samples)[..., None])
+
+    def residual_curvature(self, theta: Array, weights: Array) -> Array:
+        """Return w ∇²φ: entry i ≠ j is the product of all factors but x_i and x_j."""
+        own = np.eye(self.depth, dtype=bool)
+        left_out = own[:, None, :] | own[None, :, :]
+        others = np.where(left_out, 1.0, theta[..., None, None, :]).prod(axis=-1)
+        return np.where(own, 0.0, others) * weights[..., None]
+
+    def minimum(self, *factors: float) -> Array:
+        r"""Return the minimum (x₁, ..., x_{k−1}, 1/(x₁⋯x_{k−1})).
+
+        Parameters
+        ----------
+        *factors : float
+            The first k − 1 factors, none of them 0.
+
+        Returns
+        -------
+        array, shape (k,)
+
+        Raises
+        ------
+        ValueError
+            If the number of factors is wrong or one is 0.
+        """
+        if len(factors) != self.depth - 1:
+            raise ValueError(
+                f"factors must be the first {self.depth - 1} of {self.depth}, got {len(factors)}; "
+                "the last one follows from x₁⋯x_k = 1."
+            )
+        first = np.array([check.real("factors", factor) for factor in factors])
+        if (first == 0).any():
+            raise ValueError(f"factors must not be 0, got {first.tolist()}; their product is 1.")
+        return np.append(first, 1 / first.prod())
+
+
+class LinearNetwork(Problem):
+    r"""F(θ, x) = W_D⋯W_1 x with several outputs, θ = (W_1, ..., W_D) flattened row by row.
+
+    Every pair of a sample i and an output o is one residual, number i·m + o of N = n·m, of
+    probability p_i/m: L = Σ_i p_i/(2m) |W_D⋯W_1 x_i − y_i|². With whitened inputs,
+    Σ p_i x_i x_iᵀ = I, this is (κ/2) ‖W_D⋯W_1 − W*‖² + constant, κ = 1/m, W* the least-squares
+    solution (`target_map`). The batches of SGD are made of such pairs.
+
+    Source: paper C (the model); the formulas are our derivation.
+
+    Parameters
+    ----------
+    inputs : array, shape (n, d)
+    targets : array, shape (n, m), or (n,) for one output
+    widths : sequence of int
+        Widths of the hidden layers, D − 1 of them; () is linear regression.
+    probabilities : array, shape (n,), optional
+        Those of the samples; uniform by default.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> network = LinearNetwork(np.eye(2), 2 * np.eye(2), widths=[2])
+    >>> theta = np.array([1.0, 0.0, 0.0, 1.0, 2.0, 0.0, 0.0, 2.0])
+    >>> network.product(theta)
+    array([[2., 0.],
+           [0., 2.]])
+    >>> float(network.loss(theta)), network.n_parameters, network.n_samples
+    (0.0, 8, 4)
+    """
+
+    def __init__(
+        self,
+        inputs: ArrayLike,
+        targets: ArrayLike,
+        widths: Sequence[int] = (),
+        probabilities: ArrayLike | None = None,
+    ) -> None:
+        self.inputs = check.finite_array("inputs", inputs, ndim=2)
+        array = check.finite_array("targets", targets)
+        self.targets = (
+            array[:, None] if array.ndim == 1 else check.finite_array("targets", array, ndim=2)
+        )
+        n, d = self.inputs.shape
+        if len(self.targets) != n:
+            raise ValueError(
+                f"targets has length {len(self.targets)} but inputs has {n} rows; "
+                "pass one per sample."
+            )
+        outputs = self.targets.shape[1]
+        hidden = [check.integer("widths", width) for width in widths]
+        sizes = [d, *hidden, outputs]
+        self.shapes = tuple(zip(sizes[1:], sizes[:-1], strict=True))
+        self.n_parameters = sum(rows * columns for rows, columns in self.shapes)
+        self.sample_probabilities = check.probabilities(probabilities, n)
+        self.probabilities = np.repeat(self.sample_probabilities, outputs) / outputs
+
+    @property
+    def depth(self) -> int:
+        """Number of matrices D."""
+        return len(self.shapes)
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of outputs m."""
+        return int(self.targets.shape[1])
+
+    @property
+    def target_map(self) -> Array:
+        """The least-squares solution W* (of least norm), shape (m, d): the best linear map."""
+        root = np.sqrt(self.sample_probabilities)[:, None]
+        return np.asarray(np.linalg.lstsq(root * self.inputs, root * self.targets, rcond=None)[0].T)
+
+    def layers(self, theta: Array) -> list[Array]:
+        """Return [W_1, ..., W_D], each of shape (..., rows, columns)."""
+        ends = np.cumsum([rows * columns for rows, columns in self.shapes])[:-1]
+        parts = np.split(theta, ends, axis=-1)
+        return [
+            part.reshape(*theta.shape[:-1], *shape)
+            for part, shape in zip(parts, self.shapes, strict=True)
+        ]
+
+    def product(self, theta: Array) -> Array:
+        """Return W_D⋯W_1: shape (..., D) -> (..., m, d)."""
+        return _chain(self.layers(theta), self.inputs.shape[1])
+
+    def residuals(self, theta: Array, samples: Indices | None = None) -> Array:
+        """Return the entries of W_D⋯W_1 x_i − y_i."""
+        sample, output = self._pairs(samples)
+        weights = _pick(self.product(theta), output)
+        fitted = (weights * self.inputs[sample]).sum(axis=-1)
+        return np.asarray(fitted - self.targets[sample, output])
+
+    def jacobian(self, theta: Array, samples: Indices | None = None) -> Array:
+        """Return the rows: block l is a row of W_D⋯W_{l+1} times (W_{l−1}⋯W_1 x_i)ᵀ."""
+        sample, output = self._pairs(samples)
+        layers = self.layers(theta)
+        blocks = []
+        for index, (size, _) in enumerate(self.shapes):
+            after = _pick(_chain(layers[index + 1 :], size), output)
+            before = _chain(layers[:index], self.inputs.shape[1])
+            signal = self.inputs[sample] @ np.swapaxes(before, -1, -2)
+            block = after[..., :, None] * signal[..., None, :]
+            blocks.append(block.reshape(*block.shape[:-2], -1))
+        rows = np.concatenate(blocks, axis=-1)
+        return np.broadcast_to(rows, (*theta.shape[:-1], *rows.shape[-2:]))
+
+    def residual_curvature(self, theta: Array, weights: Array) -> Array:
+        """Return Σ w ∇²φ: with M = Σ w e_o x_iᵀ, the second derivative of tr(MᵀW_D⋯W_1)."""
+        layers, (d, outputs) = self.layers(theta), (self.inputs.shape[1], self.n_outputs)
+        moment = np.einsum(
+            "...io,ij->...oj", weights.reshape(*weights.shape[:-1], -1, outputs), self.inputs
+        )
+        starts = np.cumsum([0, *(rows * columns for rows, columns in self.shapes)])
+        result = np.zeros((*theta.shape, self.n_parameters))
+        for high in range(self.depth):
+            after = _chain(layers[high + 1 :], self.shapes[high][0])
+            for low in range(high):
+                before = _chain(layers[:low], d)
+                outer = np.swapaxes(after, -1, -2) @ moment @ np.swapaxes(before, -1, -2)
+                inner = _chain(layers[low + 1 : high], self.shapes[low][0])
+                block = np.einsum("...ae,...bc->...abce", outer, inner)
+                shape = [starts[high + 1] - starts[high], starts[low + 1] - starts[low]]
+                block = block.reshape(*block.shape[:-4], *shape)
+                rows, columns = slice(*starts[high : high + 2]), slice(*starts[low : low + 2])
+                result[..., rows, columns] = block
+                result[..., columns, rows] = np.swapaxes(block, -1, -2)
+        return result
+
+    def initial(self, rng: int | np.random.Generator | None = None) -> Array:
+        """Return random parameters: the entries of each W are N(0, 1/columns); shape (D,)."""
+        generator = check.generator(rng)
+        parts = [generator.normal(size=shape) / np.sqrt(shape[1]) for shape in self.shapes]
+        return np.concatenate([part.reshape(-1) for part in parts])
+
+    def balanced_minimum(self) -> Array:
+        r"""Return the balanced global minimum: W* = UΣVᵀ shared evenly among the layers.
+
+        W_1 = Σ^{1/D} Vᵀ, W_l = Σ^{1/D}, W_D = U Σ^{1/D}, padded with zeros. With whitened inputs
+        no global minimum is flatter: its sharpness is κ D σ₁^{2−2/D}, so gradient descent can end
+        at a global minimum only for η ≤ 2/(κ D σ₁^{2−2/D}). Source: our derivation.
+
+        Returns
+        -------
+        array, shape (D,)
+
+        Raises
+        ------
+        ValueError
+            If a hidden layer is narrower than the rank of W*.
+        """
+        left, singular, right = np.linalg.svd(self.target_map, full_matrices=False)
+        rank = int((singular > 1e-12 * singular[0]).sum())
+        narrowest = min((rows for rows, _ in self.shapes[:-1]), default=rank)
+        if narrowest < rank:
+            raise ValueError(
+                f"widths must be at least the rank {rank} of the least-squares solution, got "
+                f"{narrowest}; widen the narrowest layer."
+            )
+        share = singular[:rank] ** (1 / self.depth)
+        parts = [np.zeros(shape) for shape in self.shapes]
+        for part in parts:
+            part[:rank, :rank] = np.diag(share)
+        parts[0] = parts[0][:, :rank] @ right[:rank]
+        parts[-1] = left[:, :rank] @ parts[-1][:rank]
+        return np.concatenate([part.reshape(-1) for part in parts])
+
+    def _pairs(self, samples: Indices | None) -> tuple[Indices, Indices]:
+        """Return the sample and the output of each residual asked for."""
+        number = np.arange(self.n_samples) if samples is None else samples
+        return number // self.n_outputs, number % self.n_outputs
+
+
+class PiecewiseQuartic(Problem):
+    r"""L(θ) = θ⁴/2 − 3θ² + 8 on [−2, 2] and θ² outside: smooth enough, and yet a bad step size.
+
+    L is C¹, with minima at θ = ±√3 and a local maximum at 0. At η = 1/2 gradient descent sends
+    all of |θ| > 2, a set of infinite measure, to the maximum: G is singular. At η = 1/4 it is not.
+    Any positive loss is a square loss of one residual, φ = √(2L); this one is nowhere 0, so there
+    is no interpolating minimum.
+
+    Source: paper D (Figure 1).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stabcore import gd_map
+    >>> problem = PiecewiseQuartic()
+    >>> problem.loss(np.array([[0.0], [2.0], [3.0]]))
+    array([8., 4., 9.])
+    >>> gd_map(problem, np.array([[2.5], [-7.0], [1.0]]), 0.5)
+    array([[0.],
+           [0.],
+           [3.]])
+    """
+
+    n_parameters = 1
+
+    def __init__(self) -> None:
+        self.probabilities = np.ones(1)
+
+    def loss(self, theta: Array) -> Array:
+        """Return L(θ)."""
+        square = theta[..., 0] ** 2
+        return np.where(square <= 4, (square / 2 - 3) * square + 8, square)[()]
+
+    def gradient(self, theta: Array) -> Array:
+        """Return L'(θ) = 2θ³ − 6θ inside, 2θ outside."""
+        return np.where(np.abs(theta) <= 2, 2 * (theta**2 - 3), 2.0) * theta
+
+    def hessian(self, theta: Array) -> Array:
+        """Return L''(θ) = 6θ² − 6 inside (and, from inside, at ±2), 2 outside."""
+        return np.where(np.abs(theta) <= 2, 6 * theta**2 - 6, 2.0)[..., None]
+
+    def residuals(self, theta: Array, samples: Indices | None = None) -> Array:
+        """Return √(2L)."""
+        return np.sqrt(2 * self.loss(theta))[..., None] * _rows(self.probabilities, samples)
+
+    def jacobian(self, theta: Array, samples: Indices | None = None) -> Array:
+        """Return L'/√(2L)."""
+        slope = self.gradient(theta) / self.residuals(theta)
+        return slope[..., None, :] * _rows(self.probabilities, samples)[..., None]
+
+    def residual_curvature(self, theta: Array, weights: Array) -> Array:
+        """Return w (L'' − φ'²)/φ."""
+        bend = (self.hessian(theta) - self.jacobian(theta) ** 2) / self.residuals(theta)[..., None]
+        return weights[..., None] * bend
+
+
 def _combine(weights: Array, jacobian: Array) -> Array:
     """Return Σ_i weights_i g_i for the rows g_i of `jacobian`."""
     return np.asarray((weights[..., None, :] @ jacobian)[..., 0, :])
@@ -422,3 +777,19 @@ def _samples(inputs: ArrayLike, targets: ArrayLike) -> tuple[Array, Array]:
 def _rows(array: Array, samples: Indices | None) -> Array:
     """Return the rows of the data that a batch asks for."""
     return array if samples is None else array[samples]
+
+
+def _chain(layers: Sequence[Array], size: int) -> Array:
+    """Return the product of the layers, the first one rightmost; of none, the identity."""
+    if not layers:
+        return np.eye(size)
+    return functools.reduce(lambda product, layer: layer @ product, layers)
+
+
+def _pick(matrix: Array, rows: Indices) -> Array:
+    """Return rows of (..., m, h) matrices, for shared `rows` (B,) or one row of them each."""
+    if rows.ndim == 1:
+        return np.asarray(matrix[..., rows, :])
+    if matrix.ndim == 2:
+        return np.asarray(matrix[rows])
+    return np.take_along_axis(matrix, rows[..., None], axis=-2)

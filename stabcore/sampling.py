@@ -133,6 +133,33 @@ class Sampling:
                 arrangements //= factorial(batch.count(index))
             yield batch, arrangements * float(np.prod(self.probabilities[list(batch)]))
 
+    def epochs(self) -> Iterator[tuple[tuple[tuple[int, ...], ...], float]]:
+        """Yield every epoch with its probability: N!/(B!)^(N/B) of them when reshuffled.
+
+        With the product of an epoch's factors as one factor, reshuffled batches are independent
+        steps again. If the batches are independent anyway, an epoch is a single batch.
+
+        Yields
+        ------
+        epoch : tuple of batches
+            In the order of their steps; indices ascending in each batch.
+        probability : float
+
+        Examples
+        --------
+        >>> for epoch, probability in Sampling(2, reshuffle=True).epochs():
+        ...     print(epoch, probability)
+        ((0,), (1,)) 0.5
+        ((1,), (0,)) 0.5
+        """
+        if not self.reshuffle:
+            for batch, probability in self.batches():
+                yield (batch,), probability
+            return
+        count = factorial(self.n_samples) // factorial(self.batch_size) ** self.epoch_length
+        for epoch in _partitions(tuple(range(self.n_samples)), self.batch_size):
+            yield epoch, 1 / count
+
     def draw(self, size: int, rng: int | np.random.Generator | None = None) -> NDArray[np.intp]:
         """Return `size` consecutive batches, shape (size, batch_size).
 
@@ -164,3 +191,14 @@ class Sampling:
     def alias(self) -> tuple[Array, NDArray[np.int64]]:
         """The alias table of `probabilities`, for the compiled samplers."""
         return alias_table(self.probabilities)
+
+
+def _partitions(samples: tuple[int, ...], size: int) -> Iterator[tuple[tuple[int, ...], ...]]:
+    """Yield every way to cut `samples` into batches of `size`, in every order of the batches."""
+    if not samples:
+        yield ()
+        return
+    for batch in combinations(samples, size):
+        rest = tuple(index for index in samples if index not in batch)
+        for others in _partitions(rest, size):
+            yield batch, *others

@@ -17,6 +17,7 @@ from stabcore import (
     gd_log_abs_det,
     gd_map,
 )
+from stabcore.problems import LinearNetwork, PiecewiseQuartic, ScalarChain
 
 EXTREMES = st.floats(0.01, 100)
 
@@ -168,7 +169,14 @@ def test_flat_directions_give_no_bad_step():
 
 @pytest.mark.parametrize(
     "problem",
-    [ScalarFactorization(), ReluPair(), DiagonalLinearNetwork(np.eye(2), [1.0, 2.0])],
+    [
+        ScalarFactorization(),
+        ReluPair(),
+        DiagonalLinearNetwork(np.eye(2), [1.0, 2.0]),
+        ScalarChain(3),
+        LinearNetwork(np.eye(2), np.diag([1.0, 2.0]), [3]),
+        PiecewiseQuartic(),
+    ],
 )
 def test_deep_models_have_no_bad_step(problem):
     """MATH section 4: non-singular for every η when depth ≥ 2."""
@@ -181,3 +189,14 @@ def test_the_map_is_singular_almost_everywhere_at_a_bad_step_only():
     (bad,) = bad_step_sizes(problem)
     assert (gd_log_abs_det(problem, theta, bad) < -30).all()
     assert (gd_log_abs_det(problem, theta, 1.01 * bad) > -20).all()
+
+
+def test_each_piece_has_bad_steps_of_its_own():
+    """Paper D, figure 1: L = θ² for |θ| > 2, where η = 1/2 is bad."""
+    assert bad_step_sizes(PiecewiseQuartic(), scale=1e6) == pytest.approx([0.5], rel=1e-12)
+
+
+def test_depth_one_has_the_bad_steps_of_linear_regression():
+    inputs = np.array([[1.0, 2.0], [0.0, 1.0], [3.0, -1.0]])
+    shallow = LinearNetwork(inputs, np.ones((3, 2)))
+    assert bad_step_sizes(shallow) == pytest.approx(2 * bad_step_sizes(Linear(inputs)), rel=1e-9)

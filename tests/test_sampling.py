@@ -1,6 +1,6 @@
 from collections import Counter
 from fractions import Fraction
-from itertools import product
+from itertools import permutations, product
 from math import comb, factorial
 
 import numpy as np
@@ -20,7 +20,7 @@ from stabcore._random import (
     run_replicas,
     stream_states,
 )
-from stabcore.lyapunov.monte_carlo import _draw
+from stabcore.lyapunov._walks import draw_indices
 
 MASK = 2**64 - 1
 WEIGHTS = st.lists(st.integers(0, 1000), min_size=1, max_size=40).filter(any)
@@ -221,12 +221,28 @@ def test_every_order_of_an_epoch_is_equally_likely(n_samples, size):
     indices = np.empty(epochs * n_samples, np.int64)
     state = stream_states(np.random.default_rng(1), 1)[0]
     steps = epochs * sampling.epoch_length
-    _draw(state, size, n_samples, size, *sampling.alias, indices, steps)
+    draw_indices(state, size, n_samples, size, *sampling.alias, indices, steps)
     for drawn in (sampling.draw(steps, rng=0), indices):
         orders = Counter(map(tuple, drawn.reshape(epochs, n_samples).tolist()))
         assert all(len(set(order)) == n_samples for order in orders)
         assert len(orders) == factorial(n_samples)
         assert fits(list(orders.values()), [1 / len(orders)] * len(orders))
+
+
+@pytest.mark.parametrize(("n_samples", "size"), [(1, 1), (4, 1), (4, 2), (6, 3), (5, 5)])
+def test_epochs_are_those_of_all_permutations(n_samples, size):
+    law = Counter()
+    for order in permutations(range(n_samples)):
+        cut = (order[k : k + size] for k in range(0, n_samples, size))
+        law[tuple(tuple(sorted(batch)) for batch in cut)] += Fraction(1, factorial(n_samples))
+    listed = list(Sampling(n_samples, size, reshuffle=True).epochs())
+    assert dict(listed) == {epoch: float(share) for epoch, share in law.items()}
+    assert len(listed) == len(law)
+
+
+def test_an_epoch_of_independent_batches_is_one_batch():
+    sampling = Sampling(3, 2, [0.5, 0.3, 0.2])
+    assert list(sampling.epochs()) == [((batch,), p) for batch, p in sampling.batches()]
 
 
 def test_one_reshuffled_batch_is_one_without_replacement():
