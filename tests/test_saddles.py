@@ -1,0 +1,236 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from scipy.integrate import quad
+
+from stabcore import DiagonalLinearNetwork
+from stabcore.lyapunov import moment_exponent, tail_index
+from stabcore.problems import OneNeuron, Problem
+from stabcore.saddles import (
+    factor_law,
+    rank_one_exponent,
+    rank_one_tail_index,
+    saddle_exponents,
+    saddle_type,
+    second_order_step,
+)
+from stabcore.signals import GaussianSignal, LabelFlips, NormalSignal
+
+VALUES = st.lists(st.floats(-4, 4), min_size=1, max_size=5)
+STEPS = st.floats(0.05, 4)
+
+
+class NoisySaddle(Problem):
+    """φ = 1 − v² + σεv, σ = ±1: the origin is a maximum of L with gradient noise ε."""
+
+    n_parameters = 1
+    probabilities = np.full(2, 0.5)
+
+    def __init__(self, noise):
+        self.slopes = np.array([noise, -noise])
+
+    def residuals(self, theta, samples=None):
+        return 1 - theta**2 + self.slopes * theta
+
+    def jacobian(self, theta, samples=None):
+        return (self.slopes - 2 * theta)[..., None]
+
+    def residual_curvature(self, theta, weights):
+        return np.full((1, 1), -2 * weights.sum())
+
+
+class FlatPoint(Problem):
+    """φ = θ³ − 1: the origin is critical and flat to second order."""
+
+    n_parameters, probabilities = 1, np.ones(1)
+
+    def residuals(self, theta, samples=None):
+        return theta**3 - 1
+
+    def jacobian(self, theta, samples=None):
+        return (3 * theta**2)[..., None]
+
+    def residual_curvature(self, theta, weights):
+        return (6 * theta * weights)[..., None]
+
+
+@settings(deadline=None, max_examples=100)
+@given(VALUES, STEPS, st.floats(0, 1))
+def test_exponents(values, eta, decay):
+    offset = 1 - eta * decay
+    factors = np.array([[offset + eta * z, offset - eta * z] for z in values])
+    assume((np.abs(factors) > 1e-3).all())
+    for result, column in zip(
+        saddle_exponents(values, step_size=eta, weight_decay=decay), factors.T, strict=True
+    ):
+        assert result.kind == "exact"
+        assert result.value == pytest.approx(np.log(np.abs(column)).mean(), abs=1e-12)
+
+
+@settings(deadline=None, max_examples=50)
+@given(VALUES, STEPS)
+def test_the_negative_signal_exchanges_the_directions(values, eta):
+    plus, minus = saddle_exponents(values, step_size=eta)
+    assert saddle_exponents(np.negative(values), step_size=eta) == (minus, plus)
+
+
+def test_known_label_flips():
+    """Flips with probability ½ have both exponents ½ log|1 − η²|, zero at √2 and −∞ at 1."""
+    for eta in (0.3, 1.4142, 1.4143, 3.0):
+        plus, minus = saddle_exponents(LabelFlips(0.5), step_size=eta)
+        assert plus.value == pytest.approx(math.log(abs(1 - eta**2)) / 2, abs=1e-13)
+        assert plus.sign == minus.sign == (-1 if eta < math.sqrt(2) else 1)
+    assert saddle_exponents([1.0, -1.0], step_size=1.0)[0].value == -math.inf
+    signs = {eta: saddle_exponents(LabelFlips(0.4), step_size=eta)[0].sign for eta in (0.389, 0.39)}
+    assert signs == {0.389: 1, 0.39: -1}
+    signs = {
+        eta: saddle_exponents(LabelFlips(0.4), step_size=eta)[0].sign for eta in (1.288, 1.289)
+    }
+    assert signs == {1.288: -1, 1.289: 1}
+
+
+def test_batches_and_weights():
+    # Two samples drawn independently: means 1, 0, −1 with probabilities ¼, ½, ¼.
+    plus, minus = saddle_exponents(LabelFlips(0.5), step_size=0.5, batch_size=2)
+    assert plus.value == pytest.approx(math.log(1.5 * 0.5) / 4, abs=1e-15)
+    assert plus.value == pytest.approx(minus.value, abs=1e-15)
+    # Without replacement the batch of both is gradient descent, to which nothing happens.
+    plus, minus = saddle_exponents([1.0, -1.0], step_size=0.5, batch_size=2)
+    assert plus.value == minus.value == 0
+    plus, _ = saddle_exponents([1.0, -1.0], [0.75, 0.25], step_size=0.5)
+    assert plus.value == pytest.approx(0.75 * math.log(1.5) + 0.25 * math.log(0.5))
+
+
+def test_weight_decay_that_cancels_everything():
+    plus, minus = saddle_exponents([0.0], step_size=0.5, weight_decay=2.0)
+    assert plus.value == minus.value == -math.inf
+
+
+def test_the_step_size_must_be_given():
+    with pytest.raises(TypeError, match="step_size"):
+        saddle_exponents([1.0])
+    with pytest.raises(ValueError, match="weight_decay"):
+        saddle_exponents([1.0], step_size=0.1, weight_decay=-1.0)
+    with pytest.raises(ValueError, match="single law"):
+        saddle_exponents(LabelFlips([0.1, 0.2]), step_size=0.1)
+
+
+def test_rank_one_is_one_direction_of_the_neuron():
+    law = GaussianSignal(0.5, 2.0)
+    for batch_size in (1, 4):
+        minus = saddle_exponents(law, step_size=0.7, batch_size=batch_size)[1]
+        assert rank_one_exponent(law, 0.7, batch_size=batch_size) == minus
+
+
+def test_the_second_order_condition_is_the_limit_of_small_signals():
+    for mean in (0.05, 0.01, 0.001):
+        curvature = NormalSignal(-mean, 1.0)
+        step = second_order_step(curvature)
+        assert step == pytest.approx(2 * mean / (1 + mean**2))
+        assert rank_one_exponent(curvature, step * (1 - 10 * mean)).value > 0
+        assert rank_one_exponent(curvature, step * (1 + 10 * mean)).value < 0
+    assert second_order_step([1.0, -2.0], [0.5, 0.5]) == 0.4
+    # A batch has less noise: 2·0.5/(0.25 + 2.25/B).
+    batch = second_order_step([1.0, -2.0], batch_size=5, replacement=True)
+    assert batch == pytest.approx(1 / (0.25 + 2.25 / 5))
+    with pytest.raises(ValueError, match="negative mean"):
+        second_order_step([1.0, -0.5])
+
+
+@pytest.mark.parametrize("eta", [0.1, 0.5, 0.99])
+def test_the_tail_index_of_label_flips_is_one(eta):
+    assert rank_one_tail_index([1.0, -1.0], eta) == pytest.approx(1, abs=1e-10)
+    assert tail_index(factor_law(LabelFlips(0.5), "plus", eta)) == pytest.approx(1, abs=1e-10)
+
+
+def test_a_strict_saddle_attracts_with_a_tail_index_below_one():
+    index = rank_one_tail_index([1.0, -1.0], 0.8, [0.4, 0.6])
+    assert 0 < index < 1
+    assert 0.4 * 0.2**index + 0.6 * 1.8**index == pytest.approx(1, abs=1e-10)
+    law = factor_law([1.0, -1.0], "minus", 0.8, [0.4, 0.6])
+    assert moment_exponent(law, index / 2).sign == -1
+    assert moment_exponent(law, 1.0).value == pytest.approx(math.log(1 + 0.8 * 0.2))
+
+
+def test_the_tail_index_of_a_normal_curvature():
+    curvature, eta = NormalSignal(-0.2, 1.0), 0.9
+    index = rank_one_tail_index(curvature, eta)
+    assert 0 < index < 1
+
+    def integrand(h):
+        return abs(1 - eta * h) ** index * math.exp(-((h + 0.2) ** 2) / 2) / math.sqrt(2 * math.pi)
+
+    moment = sum(quad(integrand, *ends, limit=200)[0] for ends in ((-12, 1 / eta), (1 / eta, 12)))
+    assert moment == pytest.approx(1, abs=1e-8)
+    assert rank_one_tail_index(NormalSignal(1.0, 0.1), 0.5) > 10  # a minimum with little noise
+    with pytest.raises(ValueError, match="tail index needs"):
+        rank_one_tail_index(curvature, 0.1)
+
+
+def test_factors():
+    law = factor_law([1.0, 2.0, 3.0], "minus", 0.5, batch_size=2, weight_decay=0.2)
+    assert sorted(law.matrices.ravel().round(12)) == [-0.35, -0.1, 0.15]
+    for call, name in [
+        (lambda: factor_law(GaussianSignal(0.0, 1.0), "plus", 0.5), "finitely many"),
+        (lambda: factor_law([1.0], "up", 0.5), "direction"),
+        (lambda: factor_law(np.arange(100.0), "plus", 0.5, batch_size=10), "batches"),
+    ]:
+        with pytest.raises(ValueError, match=name):
+            call()
+
+
+def test_types():
+    neuron = OneNeuron([1.0, 2.0, -1.0], [1.0, -1.0, 2.0], [0.5, 0.2, 0.3])
+    found = saddle_type(neuron, [0.0, 0.0])
+    assert found.kind == "II"
+    assert found.noise.tolist() == [0.0]
+    # E[xy] = −0.5: the loss falls along u = −w.
+    assert found.eigenvalues == pytest.approx([-0.5, 0.5])
+    assert abs(found.directions[0] @ [1.0, -1.0]) == pytest.approx(math.sqrt(2))
+
+    noisy = saddle_type(NoisySaddle(0.5), [0.0])
+    assert noisy.kind == "I"
+    assert noisy.noise == pytest.approx([0.5])
+    assert noisy.eigenvalues == pytest.approx([0.25 - 2])
+    assert saddle_type(NoisySaddle(0.0), [0.0]).kind == "II"
+    assert saddle_type(NoisySaddle(0.5), [0.0], tolerance=0.9).kind == "II"  # all is tolerated
+
+    wide = DiagonalLinearNetwork([[1.0, 0.0], [1.0, 2.0]], [1.0, 1.0])
+    assert len(saddle_type(wide, np.zeros(4)).directions) == 2
+
+
+def test_points_that_are_no_saddles():
+    assert saddle_type(FlatPoint(), [0.0]).kind == "undecided"
+    neuron = OneNeuron([1.0, 1.0], [1.0, 1.0])
+    with pytest.raises(ValueError, match="minimum"):
+        saddle_type(neuron, [1.0, 1.0])
+    with pytest.raises(ValueError, match="minimum"):
+        saddle_type(NoisySaddle(2.0), [0.0])  # ε² > 2: the noise makes it a minimum of L
+    with pytest.raises(ValueError, match="not critical"):
+        saddle_type(neuron, [0.3, 0.1])
+    with pytest.raises(ValueError, match="point"):
+        saddle_type(neuron, [0.3, 0.1, 0.0])
+    with pytest.raises(ValueError, match="point"):
+        saddle_type(neuron, [[0.0, 0.0]])
+
+
+def test_derivatives_of_the_neuron():
+    neuron = OneNeuron([1.0, 2.0, -1.0], [1.0, -1.0, 2.0], [0.5, 0.2, 0.3])
+    theta, h = np.array([0.7, -0.4]), 1e-6
+    shifts = h * np.eye(2)
+    slope = [(neuron.loss(theta + s) - neuron.loss(theta - s)) / (2 * h) for s in shifts]
+    assert neuron.gradient(theta) == pytest.approx(np.array(slope), abs=1e-8)
+    rows = [(neuron.gradient(theta + s) - neuron.gradient(theta - s)) / (2 * h) for s in shifts]
+    assert neuron.hessian(theta) == pytest.approx(np.array(rows), abs=1e-8)
+    batches = np.array([[0, 1], [2, 2]])
+    thetas = np.array([theta, 2 * theta])
+    expected = [
+        np.mean([neuron.residuals(t)[i] * neuron.jacobian(t)[i] for i in batch], axis=0)
+        for t, batch in zip(thetas, batches, strict=True)
+    ]
+    assert neuron.batch_gradient(thetas, batches) == pytest.approx(np.array(expected))
+    with pytest.raises(ValueError, match="targets"):
+        OneNeuron([1.0], [1.0, 2.0])
