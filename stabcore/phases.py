@@ -28,7 +28,7 @@ from stabcore.exponent import Exponent
 from stabcore.saddle_steps import contracting_steps
 from stabcore.saddles import DIRECTIONS
 from stabcore.signals import Signal, as_signal
-from stabcore.stability import StableSet
+from stabcore.stable_sets import StableSet
 
 PHASES = ("Ia", "Ib", "II", "III", "IV", "boundary/undetermined")
 IA, IB, II, III, IV, UNDETERMINED = range(6)

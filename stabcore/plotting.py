@@ -16,7 +16,8 @@ from matplotlib.patches import Patch
 from numpy.typing import ArrayLike
 
 from stabcore._validation import Array
-from stabcore.stability import REGIONS, StableSet, StableSets, region
+from stabcore.stability import REGIONS, StableSets, region
+from stabcore.stable_sets import StableSet
 
 # Okabe & Ito's colour-blind-safe palette. μ and gradient descent are blue, λ and SGD are orange.
 GD, SGD, INK = "#0072B2", "#D55E00", "#333333"

@@ -8,7 +8,6 @@ step sizes at which it is negative. (Our derivation.)
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,11 +17,10 @@ from stabcore import _validation as check
 from stabcore._validation import Array
 from stabcore.saddles import DIRECTIONS, non_negative
 from stabcore.signals import FiniteSignal, Signal, as_signal
-from stabcore.stability import StableSet
+from stabcore.stable_sets import StableSet, intersection, negative_steps
 
 MOST_POLES = 5_000  # beyond, sign changes are found by a scan
 SCAN_POINTS = 1_024
-EPSILON = float(np.finfo(float).eps)
 
 
 def contracting_steps(
@@ -133,136 +131,7 @@ def stable_saddle_steps(
         )
         for direction in DIRECTIONS
     )
-    return _intersection(plus, minus)
-
-
-def _intersection(first: StableSet, second: StableSet) -> StableSet:
-    """Return where both exponents are negative."""
-    intervals = tuple(
-        sorted(
-            {
-                (max(a, c), min(b, d))
-                for a, b in first.intervals
-                for c, d in second.intervals
-                if max(a, c) < min(b, d) or c < a == b < d or a < c == d < b or a == b == c == d
-            }
-        )
-    )
-    ends = {end for interval in intervals for end in interval}
-    brackets = {
-        bracket
-        for bracket in (*first.brackets, *second.brackets)
-        if any(bracket[0] <= end <= bracket[1] for end in ends)
-    }
-    return StableSet(
-        intervals=intervals,
-        brackets=tuple(sorted(brackets)),
-        lower=0.0,
-        upper=min(first.upper, second.upper),
-        resolution=max(first.resolution, second.resolution),
-    )
-
-
-def negative_steps(weights: Array, coefficients: Array) -> StableSet:
-    r"""Return {η > 0 : Σ_m w_m log|1 − ηc_m| < 0} for coefficients of any sign, all intervals.
-
-    Source: our derivation.
-
-    Parameters
-    ----------
-    weights : array, shape (M,)
-        w_m ≥ 0.
-    coefficients : array, shape (M,)
-
-    Returns
-    -------
-    StableSet
-
-    Examples
-    --------
-    >>> print(negative_steps(np.array([0.5, 0.5]), np.array([1.0, 16.0])))
-    (0, 0.134732) and (0.927768, 1.0625)
-    """
-    # The sum f has f(0) = 0, f'(0) = −Σ wc and f'' < 0. Up to the first pole it is negative, or
-    # first positive if f'(0) > 0; between two poles it is positive on one interval around its
-    # summit, or nowhere; beyond the last pole it increases from −∞ to +∞.
-    used = (weights > 0) & (coefficients != 0)
-    total = _LogSum(weights[used], coefficients[used])
-    poles = np.unique(total.poles[total.poles > 0])
-    if poles.size == 0:
-        return StableSet(intervals=(), brackets=(), lower=0.0, upper=math.inf)
-    roots: list[float] = []
-    drift = -float(total.weights @ total.coefficients)
-    if drift > 4 * EPSILON * float(total.weights @ np.abs(total.coefficients)):
-        first = float(poles[0])
-        roots.append(_root(total.value, first, total.summit(0.0, first)))
-    start = roots[0] if roots else 0.0
-    intervals = []
-    for left, right in zip(poles.tolist(), [*poles[1:].tolist(), math.inf], strict=True):
-        summit = total.beyond(left) if math.isinf(right) else total.summit(left, right)
-        if total.value(summit) <= 0:
-            continue
-        roots.append(_root(total.value, left, summit))
-        intervals.append((start, roots[-1]))
-        if math.isfinite(right):
-            start = _root(total.value, right, summit)
-            roots.append(start)
-    return StableSet(
-        intervals=tuple(intervals),
-        brackets=tuple(_neighbours(root) for root in roots),
-        lower=0.0,
-        upper=math.inf,
-    )
-
-
-class _LogSum:
-    """f(η) = Σ w log|1 − ηc| and its slope, for c ≠ 0."""
-
-    def __init__(self, weights: Array, coefficients: Array) -> None:
-        self.weights, self.coefficients, self.poles = weights, coefficients, 1 / coefficients
-
-    def value(self, eta: float) -> float:
-        """Return f(η); near a pole from the distance to it, near 0 by log1p."""
-        moved = eta * self.coefficients
-        distance = np.abs((eta - self.poles) * self.coefficients)
-        if not distance.all():
-            return -math.inf
-        near = np.abs(moved) < 0.5
-        logs = np.where(near, np.log1p(-np.where(near, moved, 0.0)), np.log(distance))
-        return float(self.weights @ logs)
-
-    def slope(self, eta: float) -> float:
-        """Return f'(η)."""
-        return float((self.weights / (eta - self.poles)).sum())
-
-    def summit(self, left: float, right: float) -> float:
-        """Return where f is largest between 0 or a pole and the next pole."""
-        low, high = np.nextafter(left, right), np.nextafter(right, left)
-        if low >= high or self.slope(low) <= 0:
-            return float(low)
-        if self.slope(high) >= 0:
-            return float(high)
-        return float(brentq(self.slope, low, high, xtol=1e-300, rtol=4 * EPSILON))
-
-    def beyond(self, last: float) -> float:
-        """Return a point beyond the last pole at which f is positive."""
-        eta = 2 * last
-        while self.value(eta) <= 0:
-            eta *= 2
-        return eta
-
-
-def _root(value: Callable[[float], float], pole: float, positive: float) -> float:
-    """Return the sign change between a pole (value −∞) and a point where the value is positive."""
-    inner = float(np.nextafter(pole, positive))
-    if inner == positive or value(inner) >= 0:
-        return pole  # the sliver around the pole is thinner than a rounding
-    return float(brentq(value, inner, positive, xtol=1e-300, rtol=4 * EPSILON))
-
-
-def _neighbours(root: float) -> tuple[float, float]:
-    """Return the bracket of a root known to a few roundings."""
-    return root * (1 - 1e-14), root * (1 + 1e-14)
+    return intersection([plus, minus])
 
 
 def _scan(law: Signal, sign: int, decay: float, upper: float | None) -> StableSet:

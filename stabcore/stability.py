@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import brentq
 
 from stabcore import _validation as check
-from stabcore._validation import Array
 from stabcore.exponent import Exponent
 from stabcore.gd import gd_exponent
 from stabcore.lyapunov import lyapunov_exponent
@@ -23,8 +20,15 @@ from stabcore.lyapunov.monte_carlo import check_options
 from stabcore.minima import Minimum, as_minimum
 from stabcore.problems import ScalarFactorization
 from stabcore.products import SGDLaw
+from stabcore.stable_sets import (
+    Interval,
+    StableSet,
+    intersection,
+    negative_steps,
+    neighbours,
+    stable_set,
+)
 
-Interval = tuple[float, float]
 REGIONS = ("both", "GD only", "SGD only", "neither", "undecided")
 SCAN_TOLERANCE = 1e-5  # of the deterministic exponents of a scan, which need many of them
 
@@ -236,88 +240,6 @@ def _sign(exponent: Exponent) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StableSet:
-    """The part of [lower, upper] where an exponent is negative, as disjoint intervals.
-
-    They are open, but for ends that are the domain's own (and positive: η = 0 is no step).
-
-    Attributes
-    ----------
-    intervals : tuple of (float, float)
-        Ascending. An interval of zero width is a point where the exponent is −∞ but which has no
-        neighbours in floating point at which it is negative.
-    brackets : tuple of (float, float)
-        One per end of an interval inside the domain: the true end lies between these numbers.
-    lower, upper : float
-        The domain that was searched; `upper` may be infinite.
-    resolution : float
-        0 when every sign change is found by construction; otherwise the largest spacing of the
-        scan, and intervals or gaps narrower than that may have been missed.
-    """
-
-    intervals: tuple[Interval, ...]
-    brackets: tuple[Interval, ...]
-    lower: float
-    upper: float
-    resolution: float = 0.0
-
-    def __contains__(self, value: float) -> bool:
-        """Whether the exponent is negative at `value`."""
-        return bool(self.contains(value))
-
-    def __bool__(self) -> bool:
-        """Whether there is a stable interval at all."""
-        return bool(self.intervals)
-
-    def contains(self, values: ArrayLike) -> np.ndarray:
-        """Return elementwise whether the exponent is negative at `values`."""
-        array = np.asarray(values, dtype=np.float64)
-        inside = np.zeros(array.shape, dtype=bool)
-        for low, high in self.intervals:
-            closed = low == high or (0 < low == self.lower and not self._is_end(low))
-            above = (low <= array) if closed else (low < array)
-            closed = low == high or (high == self.upper and not self._is_end(high))
-            below = (array <= high) if closed else (array < high)
-            inside |= above & below
-        return inside
-
-    def _is_end(self, value: float) -> bool:
-        """Whether a sign change is known at `value`."""
-        return any(low < value < high or low == value == high for low, high in self.brackets)
-
-    def restricted(self, lower: float, upper: float = math.inf) -> StableSet:
-        """Return the part of this set inside [lower, upper]."""
-        start = check.real("lower", lower)
-        if upper != math.inf:
-            check.real("upper", upper, above=start)
-        low, high = max(start, self.lower), min(upper, self.upper)
-        cut = ((max(a, low), min(b, high)) for a, b in self.intervals if b > low and a < high)
-        return StableSet(
-            intervals=tuple(cut),
-            brackets=tuple(b for b in self.brackets if low <= b[1] and b[0] <= high),
-            lower=low,
-            upper=high,
-            resolution=self.resolution,
-        )
-
-    def scaled(self, factor: float) -> StableSet:
-        """Return the set with every number multiplied by `factor` > 0."""
-        check.real("factor", factor, above=0.0)
-        return StableSet(
-            intervals=tuple((a * factor, b * factor) for a, b in self.intervals),
-            brackets=tuple((a * factor, b * factor) for a, b in self.brackets),
-            lower=self.lower * factor,
-            upper=self.upper * factor,
-            resolution=self.resolution * factor,
-        )
-
-    def __str__(self) -> str:
-        """Return the intervals the way one writes them."""
-        text = " and ".join(f"({a:.7g}, {b:.7g})" for a, b in self.intervals) or "empty"
-        return text if self.resolution == 0 else f"{text} (scan of spacing {self.resolution:.2g})"
-
-
-@dataclass(frozen=True, kw_only=True)
 class StableSets:
     """Where a minimum is stable.
 
@@ -397,9 +319,9 @@ def stable_steps(
     check_options(**{name: value for name, value in options.items() if name != "tolerance"})
     law = SGDLaw(point, 1.0, batch_size, probabilities)
     kappas = np.unique(point.hessian_spectrum(law.sampling.probabilities))
-    gd = _intersection([_negative(np.ones(1), kappa[None]) for kappa in kappas])
+    gd = intersection([negative_steps(np.ones(1), kappa[None]) for kappa in kappas])
     edge = mean_square_edge(point, batch_size, probabilities)
-    mean_square = _first_interval(edge, (_neighbours(edge),)) if edge > 0 else _NOWHERE
+    mean_square = _first_interval(edge, (neighbours(edge),)) if edge > 0 else _NOWHERE
     sgd = _sgd_steps(law, end, points, rng, options)
     return StableSets(
         gd=gd.restricted(0.0, end),
@@ -418,13 +340,13 @@ def _sgd_steps(
     """Return the step sizes up to `end` at which λ < 0; the step size of `law` plays no part."""
     sums = log_sums(law)
     if sums is not None:
-        return _intersection([_negative(*terms) for terms in sums])
+        return intersection([negative_steps(*terms) for terms in sums])
     point, sampling = law.minimum, law.sampling
     if point.hessian_spectrum(sampling.probabilities)[0] == 0:
         return _NOWHERE  # a normal direction in which no sample that is drawn moves
     drawn = np.flatnonzero(sampling.probabilities)
     start = 2 / float(np.diag(point.kernel)[drawn].max())
-    bound = _negative(*_determinant_bound(law, rng))
+    bound = negative_steps(*_determinant_bound(law, rng))
     reach = max(start, bound.intervals[-1][1])
     last = min(end, reach)
     if last <= start * (1 + 1e-12):
@@ -505,168 +427,6 @@ def stable_arcs(
         part.scaled(1 / eta).restricted(2.0) for part in (steps.gd, steps.sgd, steps.mean_square)
     )
     return StableSets(gd=gd, sgd=sgd, mean_square=mean_square)
-
-
-def stable_set(
-    exponent: Callable[[float], Exponent], lower: float, upper: float, *, points: int = 64
-) -> StableSet:
-    """Return where an exponent is negative on [lower, upper], by a scan and refined brackets.
-
-    For a family of minima t ↦ θ(t) pass `lambda t: sgd_exponent(minimum(t), step_size, rng=0)`.
-    Every sign change between neighbouring points is refined by bisection, until it is known to
-    one part in 10¹² or the error of the exponent hides the sign; what was reached is `brackets`.
-
-    Parameters
-    ----------
-    exponent : callable
-        t -> Exponent.
-    lower, upper : float
-        The domain, `lower` < `upper`, both finite.
-    points : int
-        Points of the scan, at least 2.
-
-    Returns
-    -------
-    StableSet
-
-    Raises
-    ------
-    ValueError
-        If the domain is empty or not finite, or `points` is too small.
-
-    Examples
-    --------
-    >>> found = stable_set(lambda t: gd_exponent([[t]], 1.0), 0.5, 3.0)
-    >>> print(found)
-    (0.5, 2) (scan of spacing 0.04)
-    """
-    low = check.real("lower", lower)
-    high = check.real("upper", upper, above=low)
-    grid = np.linspace(low, high, check.integer("points", points, minimum=2))
-    values = [exponent(float(t)) for t in grid]
-    negative = [value.value < 0 for value in values]
-    brackets: list[Interval] = []
-    ends = [low] if negative[0] else []
-    for k in range(grid.size - 1):
-        if negative[k] != negative[k + 1]:
-            bracket = _bisect(exponent, float(grid[k]), float(grid[k + 1]), negative[k])
-            brackets.append(bracket)
-            ends.append(sum(bracket) / 2)
-    if negative[-1]:
-        ends.append(high)
-    return StableSet(
-        intervals=tuple(zip(ends[::2], ends[1::2], strict=True)),
-        brackets=tuple(brackets),
-        lower=low,
-        upper=high,
-        resolution=float(grid[1] - grid[0]),
-    )
-
-
-def _bisect(
-    exponent: Callable[[float], Exponent], low: float, high: float, negative_low: bool
-) -> Interval:
-    """Shrink (low, high), across which the sign changes, while the sign in the middle is known."""
-    while high - low > 1e-12 * max(abs(low), abs(high)):
-        middle = (low + high) / 2
-        sign = exponent(middle).sign
-        if sign == 0:
-            return middle, middle
-        if sign is None:
-            break
-        if (sign < 0) == negative_low:
-            low = middle
-        else:
-            high = middle
-    return low, high
-
-
-def _negative(weights: Array, coefficients: Array) -> StableSet:
-    """Return {η > 0 : f(η) < 0} for the log-sum f(η) = Σ_m w_m log|1 − ηc_m|."""
-    # With poles π_m = 1/c_m, f = Σ w_m (log|η − π_m| − log π_m) is concave between neighbouring
-    # poles (f'' = −Σ w_m/(η − π_m)²). So f < 0 up to the first pole (f(0) = 0, f'(0) < 0); between
-    # two poles it is positive on one interval around its maximum, or nowhere; beyond the last pole
-    # it increases from −∞ to +∞. The ends below are all its sign changes.
-    used = (weights > 0) & (coefficients > 0)
-    if not used.any():
-        return StableSet(intervals=(), brackets=(), lower=0.0, upper=math.inf)
-    w, poles = weights[used], 1 / coefficients[used]
-    ordered = np.unique(poles)
-
-    def value(eta: float) -> float:
-        distance = np.abs(eta - poles)
-        if not distance.all():
-            return -math.inf
-        return float(w @ (np.log(distance) - np.log(poles)))
-
-    def slope(eta: float) -> float:
-        return float((w / (eta - poles)).sum())
-
-    intervals: list[Interval] = []
-    brackets: list[Interval] = []
-    start = 0.0
-    for left, right in zip(ordered, [*ordered[1:], math.inf], strict=True):
-        summit = _summit(slope, value, float(left), float(right))
-        if value(summit) <= 0:
-            continue
-        first = _root(value, float(left), summit)
-        intervals.append((start, first))
-        brackets.append(_neighbours(first))
-        if math.isinf(right):
-            break
-        start = _root(value, float(right), summit)
-        brackets.append(_neighbours(start))
-    return StableSet(
-        intervals=tuple(intervals), brackets=tuple(brackets), lower=0.0, upper=math.inf
-    )
-
-
-def _summit(
-    slope: Callable[[float], float], value: Callable[[float], float], left: float, right: float
-) -> float:
-    """Return where a log-sum is largest between two poles, or a positive point past the last."""
-    if math.isinf(right):
-        summit = 2 * left
-        while value(summit) <= 0:
-            summit *= 2
-        return summit
-    low, high = np.nextafter(left, right), np.nextafter(right, left)
-    if low >= high or slope(low) <= 0:
-        return float(low)
-    if slope(high) >= 0:
-        return float(high)
-    return float(brentq(slope, low, high, xtol=1e-300, rtol=4 * np.finfo(float).eps))
-
-
-def _root(value: Callable[[float], float], pole: float, positive: float) -> float:
-    """Return the sign change between a pole (value −∞) and a point where the value is positive."""
-    inner = float(np.nextafter(pole, positive))
-    if value(inner) >= 0:
-        return pole  # the sliver around the pole is thinner than a rounding
-    return float(brentq(value, inner, positive, xtol=1e-300, rtol=4 * np.finfo(float).eps))
-
-
-def _neighbours(root: float) -> Interval:
-    """Return the bracket of a root known to a few roundings."""
-    return root * (1 - 1e-14), root * (1 + 1e-14)
-
-
-def _intersection(sets: list[StableSet]) -> StableSet:
-    """Return where the largest of several exponents is negative."""
-    first, *others = sets
-    intervals = first.intervals
-    for other in others:
-        intervals = tuple(
-            (max(a, c), min(b, d))
-            for a, b in intervals
-            for c, d in other.intervals
-            if max(a, c) < min(b, d) or c < a == b < d or a < c == d < b
-        )
-    ends = {end for interval in intervals for end in interval}
-    brackets = sorted(
-        {b for s in sets for b in s.brackets if any(b[0] <= end <= b[1] for end in ends)}
-    )
-    return StableSet(intervals=intervals, brackets=tuple(brackets), lower=0.0, upper=math.inf)
 
 
 def _determinant_bound(law: SGDLaw, rng: int | np.random.Generator | None) -> LogSum:

@@ -1,0 +1,323 @@
+r"""Where an exponent is negative: disjoint intervals, and how their ends are found.
+
+λ(η) is not monotone, and a minimum or a saddle may be stable on several disjoint intervals of step
+sizes. Where the exponent is a finite sum of logarithms, f(η) = Σ_m w_m log|1 − ηc_m|, it is concave
+between its poles 1/c_m, so that *all* its sign changes can be found (`negative_steps`). Elsewhere
+it is scanned, and every sign change that the scan sees is refined (`stable_set`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.optimize import brentq
+
+from stabcore import _validation as check
+from stabcore._validation import Array
+from stabcore.exponent import Exponent
+
+Interval = tuple[float, float]
+EPSILON = float(np.finfo(float).eps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StableSet:
+    """The part of [lower, upper] where an exponent is negative, as disjoint intervals.
+
+    They are open, but for ends that are the domain's own (and positive: η = 0 is no step).
+
+    Attributes
+    ----------
+    intervals : tuple of (float, float)
+        Ascending. An interval of zero width is a point where the exponent is −∞ but which has no
+        neighbours in floating point at which it is negative.
+    brackets : tuple of (float, float)
+        One per end of an interval inside the domain: the true end lies between these numbers.
+    lower, upper : float
+        The domain that was searched; `upper` may be infinite.
+    resolution : float
+        0 when every sign change is found by construction; otherwise the largest spacing of the
+        scan, and intervals or gaps narrower than that may have been missed.
+    """
+
+    intervals: tuple[Interval, ...]
+    brackets: tuple[Interval, ...]
+    lower: float
+    upper: float
+    resolution: float = 0.0
+
+    def __contains__(self, value: float) -> bool:
+        """Whether the exponent is negative at `value`."""
+        return bool(self.contains(value))
+
+    def __bool__(self) -> bool:
+        """Whether there is a stable interval at all."""
+        return bool(self.intervals)
+
+    def contains(self, values: ArrayLike) -> np.ndarray:
+        """Return elementwise whether the exponent is negative at `values`."""
+        array = np.asarray(values, dtype=np.float64)
+        inside = np.zeros(array.shape, dtype=bool)
+        for low, high in self.intervals:
+            closed = low == high or (0 < low == self.lower and not self._is_end(low))
+            above = (low <= array) if closed else (low < array)
+            closed = low == high or (high == self.upper and not self._is_end(high))
+            below = (array <= high) if closed else (array < high)
+            inside |= above & below
+        return inside
+
+    def _is_end(self, value: float) -> bool:
+        """Whether a sign change is known at `value`."""
+        return any(low < value < high or low == value == high for low, high in self.brackets)
+
+    def restricted(self, lower: float, upper: float = math.inf) -> StableSet:
+        """Return the part of this set inside [lower, upper]."""
+        start = check.real("lower", lower)
+        if upper != math.inf:
+            check.real("upper", upper, above=start)
+        low, high = max(start, self.lower), min(upper, self.upper)
+        cut = ((max(a, low), min(b, high)) for a, b in self.intervals if b > low and a < high)
+        return StableSet(
+            intervals=tuple(cut),
+            brackets=tuple(b for b in self.brackets if low <= b[1] and b[0] <= high),
+            lower=low,
+            upper=high,
+            resolution=self.resolution,
+        )
+
+    def scaled(self, factor: float) -> StableSet:
+        """Return the set with every number multiplied by `factor` > 0."""
+        check.real("factor", factor, above=0.0)
+        return StableSet(
+            intervals=tuple((a * factor, b * factor) for a, b in self.intervals),
+            brackets=tuple((a * factor, b * factor) for a, b in self.brackets),
+            lower=self.lower * factor,
+            upper=self.upper * factor,
+            resolution=self.resolution * factor,
+        )
+
+    def __str__(self) -> str:
+        """Return the intervals the way one writes them."""
+        text = " and ".join(f"({a:.7g}, {b:.7g})" for a, b in self.intervals) or "empty"
+        return text if self.resolution == 0 else f"{text} (scan of spacing {self.resolution:.2g})"
+
+
+def intersection(sets: Sequence[StableSet]) -> StableSet:
+    """Return where all of several exponents are negative.
+
+    Parameters
+    ----------
+    sets : sequence of StableSet
+        At least one.
+
+    Returns
+    -------
+    StableSet
+        On the domain that they share.
+
+    Examples
+    --------
+    >>> one, two = (negative_steps(np.ones(1), np.array([c])) for c in (1.0, 4.0))
+    >>> print(intersection([one, two]))
+    (0, 0.5)
+    """
+    first, *others = sets
+    intervals = list(first.intervals)
+    for other in others:
+        # An interval of zero width is a point at which the exponent is −∞.
+        intervals = [
+            (max(a, c), min(b, d))
+            for a, b in intervals
+            for c, d in other.intervals
+            if max(a, c) < min(b, d) or c < a == b < d or a < c == d < b or a == b == c == d
+        ]
+    ends = {end for interval in intervals for end in interval}
+    brackets = {b for s in sets for b in s.brackets if any(b[0] <= end <= b[1] for end in ends)}
+    return StableSet(
+        intervals=tuple(sorted(intervals)),
+        brackets=tuple(sorted(brackets)),
+        lower=max(s.lower for s in sets),
+        upper=min(s.upper for s in sets),
+        resolution=max(s.resolution for s in sets),
+    )
+
+
+def negative_steps(weights: Array, coefficients: Array) -> StableSet:
+    r"""Return {η > 0 : Σ_m w_m log|1 − ηc_m| < 0} for coefficients of any sign, all intervals.
+
+    Source: our derivation.
+
+    Parameters
+    ----------
+    weights : array, shape (M,)
+        w_m ≥ 0.
+    coefficients : array, shape (M,)
+
+    Returns
+    -------
+    StableSet
+
+    Examples
+    --------
+    >>> print(negative_steps(np.array([0.5, 0.5]), np.array([1.0, 16.0])))
+    (0, 0.134732) and (0.927768, 1.0625)
+    """
+    # The sum f has f(0) = 0, f'(0) = −Σ wc and f'' < 0. Up to the first pole it is negative, or
+    # first positive if f'(0) > 0; between two poles it is positive on one interval around its
+    # summit, or nowhere; beyond the last pole it increases from −∞ to +∞.
+    used = (weights > 0) & (coefficients != 0)
+    total = _LogSum(weights[used], coefficients[used])
+    poles = np.unique(total.poles[total.poles > 0])
+    if poles.size == 0:
+        return StableSet(intervals=(), brackets=(), lower=0.0, upper=math.inf)
+    roots: list[float] = []
+    drift = -float(total.weights @ total.coefficients)
+    if drift > 4 * EPSILON * float(total.weights @ np.abs(total.coefficients)):
+        first = float(poles[0])
+        roots.append(_root(total.value, first, total.summit(0.0, first)))
+    start = roots[0] if roots else 0.0
+    intervals = []
+    for left, right in zip(poles.tolist(), [*poles[1:].tolist(), math.inf], strict=True):
+        summit = total.beyond(left) if math.isinf(right) else total.summit(left, right)
+        if total.value(summit) <= 0:
+            continue
+        roots.append(_root(total.value, left, summit))
+        intervals.append((start, roots[-1]))
+        if math.isfinite(right):
+            start = _root(total.value, right, summit)
+            roots.append(start)
+    return StableSet(
+        intervals=tuple(intervals),
+        brackets=tuple(neighbours(root) for root in roots),
+        lower=0.0,
+        upper=math.inf,
+    )
+
+
+class _LogSum:
+    """f(η) = Σ w log|1 − ηc| and its slope, for c ≠ 0."""
+
+    def __init__(self, weights: Array, coefficients: Array) -> None:
+        self.weights, self.coefficients, self.poles = weights, coefficients, 1 / coefficients
+
+    def value(self, eta: float) -> float:
+        """Return f(η); near a pole from the distance to it, near 0 by log1p."""
+        moved = eta * self.coefficients
+        distance = np.abs((eta - self.poles) * self.coefficients)
+        if not distance.all():
+            return -math.inf
+        near = np.abs(moved) < 0.5
+        logs = np.where(near, np.log1p(-np.where(near, moved, 0.0)), np.log(distance))
+        return float(self.weights @ logs)
+
+    def slope(self, eta: float) -> float:
+        """Return f'(η)."""
+        return float((self.weights / (eta - self.poles)).sum())
+
+    def summit(self, left: float, right: float) -> float:
+        """Return where f is largest between 0 or a pole and the next pole."""
+        low, high = np.nextafter(left, right), np.nextafter(right, left)
+        if low >= high or self.slope(low) <= 0:
+            return float(low)
+        if self.slope(high) >= 0:
+            return float(high)
+        return float(brentq(self.slope, low, high, xtol=1e-300, rtol=4 * EPSILON))
+
+    def beyond(self, last: float) -> float:
+        """Return a point beyond the last pole at which f is positive."""
+        eta = 2 * last
+        while self.value(eta) <= 0:
+            eta *= 2
+        return eta
+
+
+def _root(value: Callable[[float], float], pole: float, positive: float) -> float:
+    """Return the sign change between a pole (value −∞) and a point where the value is positive."""
+    inner = float(np.nextafter(pole, positive))
+    if inner == positive or value(inner) >= 0:
+        return pole  # the sliver around the pole is thinner than a rounding
+    return float(brentq(value, inner, positive, xtol=1e-300, rtol=4 * EPSILON))
+
+
+def neighbours(root: float) -> tuple[float, float]:
+    """Return the bracket of a root known to a few roundings."""
+    return root * (1 - 1e-14), root * (1 + 1e-14)
+
+
+def stable_set(
+    exponent: Callable[[float], Exponent], lower: float, upper: float, *, points: int = 64
+) -> StableSet:
+    """Return where an exponent is negative on [lower, upper], by a scan and refined brackets.
+
+    For a family of minima t ↦ θ(t) pass `lambda t: sgd_exponent(minimum(t), step_size, rng=0)`.
+    Every sign change between neighbouring points is refined by bisection, until it is known to
+    one part in 10¹² or the error of the exponent hides the sign; what was reached is `brackets`.
+
+    Parameters
+    ----------
+    exponent : callable
+        t -> Exponent.
+    lower, upper : float
+        The domain, `lower` < `upper`, both finite.
+    points : int
+        Points of the scan, at least 2.
+
+    Returns
+    -------
+    StableSet
+
+    Raises
+    ------
+    ValueError
+        If the domain is empty or not finite, or `points` is too small.
+
+    Examples
+    --------
+    >>> from stabcore import gd_exponent
+    >>> found = stable_set(lambda t: gd_exponent([[t]], 1.0), 0.5, 3.0)
+    >>> print(found)
+    (0.5, 2) (scan of spacing 0.04)
+    """
+    low = check.real("lower", lower)
+    high = check.real("upper", upper, above=low)
+    grid = np.linspace(low, high, check.integer("points", points, minimum=2))
+    values = [exponent(float(t)) for t in grid]
+    negative = [value.value < 0 for value in values]
+    brackets: list[Interval] = []
+    ends = [low] if negative[0] else []
+    for k in range(grid.size - 1):
+        if negative[k] != negative[k + 1]:
+            bracket = _bisect(exponent, float(grid[k]), float(grid[k + 1]), negative[k])
+            brackets.append(bracket)
+            ends.append(sum(bracket) / 2)
+    if negative[-1]:
+        ends.append(high)
+    return StableSet(
+        intervals=tuple(zip(ends[::2], ends[1::2], strict=True)),
+        brackets=tuple(brackets),
+        lower=low,
+        upper=high,
+        resolution=float(grid[1] - grid[0]),
+    )
+
+
+def _bisect(
+    exponent: Callable[[float], Exponent], low: float, high: float, negative_low: bool
+) -> Interval:
+    """Shrink (low, high), across which the sign changes, while the sign in the middle is known."""
+    while high - low > 1e-12 * max(abs(low), abs(high)):
+        middle = (low + high) / 2
+        sign = exponent(middle).sign
+        if sign == 0:
+            return middle, middle
+        if sign is None:
+            break
+        if (sign < 0) == negative_low:
+            low = middle
+        else:
+            high = middle
+    return low, high
