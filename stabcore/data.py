@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -48,6 +50,53 @@ def digit_pair(
     >>> images.shape, sorted(set(labels.tolist()))
     ((10, 64), [-1.0, 1.0])
     """
+    named = [check.integer(*pair, minimum=0) for pair in (("first", first), ("second", second))]
+    if first == second or max(named) > 9:
+        raise ValueError(
+            f"first and second must be two different digits, got {first} and {second}."
+        )
+    return digit_classes((first,), (second,), n_samples, rng)
+
+
+def digit_classes(
+    first: Sequence[int] = (0, 2, 4, 6, 8),
+    second: Sequence[int] = (1, 3, 5, 7, 9),
+    n_samples: int = 1000,
+    rng: int | np.random.Generator | None = None,
+) -> tuple[Array, Array]:
+    """Return images of handwritten digits and labels: −1 for one class of digits, +1 for another.
+
+    By default even against odd, for which there are 1797 images. See `digit_pair` for the data.
+
+    Parameters
+    ----------
+    first, second : sequences of int
+        The digits, 0 to 9, of each class; no digit twice.
+    n_samples : int
+        Number of images.
+    rng : int, numpy.random.Generator or None
+        Chooses the images.
+
+    Returns
+    -------
+    images : array, shape (n_samples, 64)
+        Brightness between 0 and 1.
+    labels : array, shape (n_samples,)
+
+    Raises
+    ------
+    ImportError
+        If scikit-learn is not installed.
+    ValueError
+        If a class is empty, a digit is out of range or named twice, or more images are asked for
+        than exist.
+
+    Examples
+    --------
+    >>> images, labels = digit_classes(n_samples=1000, rng=0)
+    >>> images.shape, sorted(set(labels.tolist()))
+    ((1000, 64), [-1.0, 1.0])
+    """
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
@@ -56,22 +105,29 @@ def digit_pair(
             "install it with: pip install 'stabcore[networks]'"
         ) from error
     generator = check.generator(rng)
-    labels = [
-        check.integer(name, digit, minimum=0)
-        for name, digit in (("first", first), ("second", second))
-    ]
-    if labels[0] == labels[1] or max(labels) > 9:
+    negative, positive = (_class(*pair) for pair in (("first", first), ("second", second)))
+    named = negative + positive
+    if len(set(named)) < len(named):
         raise ValueError(
-            f"first and second must be two different digits, got {labels[0]} and {labels[1]}."
+            f"first and second must be different digits, got {negative} and {positive}; "
+            "name each digit once."
         )
     images, digits = load_digits(return_X_y=True)
-    rows = np.flatnonzero(np.isin(digits, labels))
+    rows = np.flatnonzero(np.isin(digits, named))
     if check.integer("n_samples", n_samples) > rows.size:
         raise ValueError(
             f"n_samples is {n_samples} but there are only {rows.size} images of these digits."
         )
     chosen = generator.choice(rows, size=n_samples, replace=False)
-    return images[chosen] / 16, np.where(digits[chosen] == labels[0], -1.0, 1.0)
+    return images[chosen] / 16, np.where(np.isin(digits[chosen], negative), -1.0, 1.0)
+
+
+def _class(name: str, digits: Sequence[int]) -> list[int]:
+    """Validate the digits of one class."""
+    members = [check.integer(name, digit, minimum=0) for digit in digits]
+    if not members or max(members) > 9:
+        raise ValueError(f"{name} must be digits, 0 to 9, at least one; got {members}.")
+    return members
 
 
 def centred(images: ArrayLike) -> Array:
