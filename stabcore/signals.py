@@ -62,7 +62,7 @@ class Signal(ABC):
 
     mean: Array
     second_moment: Array
-    mean_square_input: Array = np.ones(())
+    mean_square_input: Array
     kind = "exact"
     method: str
     status = "converged"
@@ -468,6 +468,7 @@ class NormalSignal(Signal):
             )
         self.mean, self.deviation = np.broadcast_arrays(m, self.deviation)
         self.second_moment = self.mean**2 + self.deviation**2
+        self.mean_square_input = np.ones(())
 
     def batched(
         self,
@@ -587,6 +588,7 @@ class GaussianSignal(Signal):
     def _set_batch(self, batch_size: int) -> None:
         self.batch_size = batch_size
         self.mean = self.slope
+        self.mean_square_input = np.ones(())
         self.second_moment = self.slope**2 + (2 * self.slope**2 + self.noise**2) / batch_size
 
     def batched(
