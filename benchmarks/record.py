@@ -55,6 +55,9 @@ def render(results):
             *exponent_table(results["benchmarks"]),
             *peer_table(results["benchmarks"]),
             *trajectory_table(results["benchmarks"]),
+            *map_tables(results["benchmarks"]),
+            *saddle_tables(results["benchmarks"]),
+            *kernel_table(results["benchmarks"]),
             *book_table(results.get("book")),
             FOOTER,
         ]
@@ -138,6 +141,81 @@ def trajectory_table(measured):
             f"| {each:.2f} | {naive / each:.1f} |"
         )
     yield f"| vectorised NumPy | | | {naive:.1f} | 1 |\n"
+
+
+def map_tables(measured):
+    """Compare bifurcation diagrams and basins with plain Python loops."""
+    yield "## Gradient descent as a map\n"
+    yield from comparison(
+        measured,
+        (
+            "bifurcation diagram, 2,000 × 5,512 steps, compiled",
+            "test_orbits::test_diagram[compiled]",
+        ),
+        ("the same, chain", "test_orbits::test_diagram[chain]"),
+        ("the same, NumPy function", "test_orbits::test_diagram[function]"),
+        ("plain Python, 20 step sizes", "test_orbits::test_naive_diagram"),
+    )
+    for step_size in ("0.5", "1.1"):
+        yield from comparison(
+            measured,
+            (
+                f"basin, 10⁶ starts × 500 steps, η = {step_size}",
+                f"test_basins::test_basin[{step_size}]",
+            ),
+            ("plain Python, 2,500 starts", f"test_basins::test_naive[{step_size}]"),
+        )
+    row = measured["test_orbits::test_doublings"]
+    time, error = 1e3 * row["seconds"], row["error"]
+    yield f"Six period doublings: {time:.0f} ms, error of the fourth {error:.0e}.\n"
+
+
+def saddle_tables(measured):
+    """Report phase diagrams from exponents, and simulated ones."""
+    yield "## Phase diagrams of one neuron\n"
+    yield "| | seconds |"
+    yield "|---|--:|"
+    for data in ("label flips", "finite data", "Gaussian data"):
+        row = measured[f"test_saddles::test_phase_diagram[{data}]"]
+        yield f"| from exponents, 400 × 400, {data} | {row['seconds']:.2f} |"
+    row = measured["test_saddles::test_naive_finite_data"]
+    yield f"| NumPy, finite data | {row['seconds']:.2f} |"
+    row = measured["test_saddles::test_naive_gaussian_data"]
+    yield f"| SciPy's quadrature, one cell of Gaussian data | {row['seconds']:.3f} |"
+    for data in ("label flips", "finite data", "Gaussian data"):
+        small, large = (
+            measured[f"test_saddles::test_simulated_diagram[{data}-{side}]"] for side in (30, 60)
+        )
+        growth = large["seconds"] / small["seconds"]
+        yield (
+            f"| simulated, 60 × 60 × 256 runs × 10,000 steps, {data} ({nanoseconds(large):.1f} ns "
+            f"per step; {growth:.1f} times as long as 30 × 30) | {large['seconds']:.1f} |"
+        )
+    row = measured["test_saddles::test_naive_simulation"]
+    yield f"\nVectorised NumPy: {nanoseconds(row):.0f} ns per step.\n"
+
+
+def kernel_table(measured):
+    """Report λ(η) of a network on 1,000 images."""
+    row, minimum = (
+        measured[f"test_kernel::{name}"] for name in ("test_kernel_and_curve", "test_minimum")
+    )
+    yield "## A network on 1,000 images\n"
+    yield (
+        f"Minimum, kernel and λ at 40 step sizes: {row['seconds']:.1f} s, of which the minimum "
+        f"{minimum['seconds']:.1f} s.\n"
+    )
+
+
+def comparison(measured, *rows):
+    """Tabulate times, and how many times faster than the last row each step is."""
+    naive = nanoseconds(measured[rows[-1][1]])
+    yield "| | seconds | ns per step | times faster |"
+    yield "|---|--:|--:|--:|"
+    for label, test in rows:
+        each = nanoseconds(measured[test])
+        yield f"| {label} | {measured[test]['seconds']:.3g} | {each:.2f} | {naive / each:.0f} |"
+    yield ""
 
 
 def book_table(book):
