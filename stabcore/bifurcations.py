@@ -154,7 +154,8 @@ class Branches:
     multipliers : array, shape (m,)
         (G^p)' along the cycle; stable when its modulus is below 1.
     radius : array, shape (m,)
-        G^p(x) − x changes its sign, as computed, within this distance of a point of the cycle.
+        G^p(x) − x changes its sign within this distance of a point of the cycle, by more than what
+        rounding is estimated to explain; half of the bracket on the grid where no distance does.
     unresolved : array of int
         For every parameter of the call, how often G^p(x) − x came close to 0 without a sign change
         that the scan could see: pairs of cycles that may have been missed.
@@ -303,25 +304,42 @@ def _roots(
     low, high = brackets.T.copy()
     sign = np.sign(_displacement(family, high, parameters, period))
     x = np.where(sign == 0, high, (low + high) / 2)
-    for _ in range(80):
+    previous = np.abs(high - low)
+    for _ in range(120):
         orbit, slope = _orbit_and_slope(family, x, parameters, period)
         f = family(orbit[-1], parameters) - x
         above = f * sign > 0
         low, high = np.where(above, low, x), np.where(above, x, high)
         newton = x - f / np.where(slope == 1, np.inf, slope - 1)
+        # Where the map escapes, G^p is of so high a degree that Newton creeps: bisect instead.
+        fast = np.abs(newton - x) < previous / 2
         inside = (newton > np.minimum(low, high)) & (newton < np.maximum(low, high))
-        following = np.where(f == 0, x, np.where(inside, newton, (low + high) / 2))
-        moved = np.abs(following - x) > 2 * EPS * (1 + np.abs(x))
+        following = np.where(f == 0, x, np.where(inside & fast, newton, (low + high) / 2))
+        previous = np.abs(following - x)
         x = following
-        if not moved.any():
+        if not (previous > 2 * EPS * (1 + np.abs(x))).any():
             break
-    # The smallest bracket with a sign change; the one that is known where rounding blurs it.
+    # The smallest bracket whose signs are beyond rounding; the one that is known where none is.
     radius = np.maximum(np.abs(brackets[:, 0] - x), np.abs(brackets[:, 1] - x))
-    for width in (EPS * 4.0**n * (1 + np.abs(x)) for n in range(12, -1, -1)):
+    noise = _rounding(family, x, parameters, period)
+    for width in (EPS * 4.0**n * (1 + np.abs(x)) for n in range(16, -1, -1)):
         below = _displacement(family, x - width, parameters, period)
         beyond = _displacement(family, x + width, parameters, period)
-        radius = np.where((below * beyond <= 0) & (width < radius), width, radius)
+        clear = (below * beyond < 0) & (np.minimum(np.abs(below), np.abs(beyond)) > noise)
+        radius = np.where(clear & (width < radius), width, radius)
     return x, radius
+
+
+def _rounding(family: ScalarMap, x: Array, parameters: Array, period: int) -> Array:
+    """Return an estimate of what rounding can have changed in G^p(x) − x."""
+    error = np.zeros_like(x)
+    for _ in range(period):
+        following = family(x, parameters)
+        # One step is as exact as if its argument and its result had been changed by a few ulps.
+        slope = np.abs(family.derivative(x, parameters))
+        error = slope * error + 4 * EPS * (slope * np.abs(x) + np.abs(following) + np.abs(x))
+        x = following
+    return error
 
 
 def _orbit_and_slope(

@@ -290,6 +290,58 @@ def multipliers(
     return _eigenvalues(_transfer(gd_jacobian(problem, cycle, rate)))
 
 
+def boundary_cycles(step_size: float, period: int) -> Array:
+    r"""Return the cycles on the ellipse that bounds what gradient descent on ½(1 − uv)² keeps.
+
+    With a = η < 2 let u + v = 2√((2 + a)/a) cos ψ and u − v = 2√((2 − a)/a) sin ψ, which is the
+    ellipse u² + v² − auv = 4/a − a. Then a(uv − 1) = 2 cos 2ψ, and one step maps ψ to π − 3ψ. So
+    the angle φ = ψ − π/4 is multiplied by −3, the points of period p are φ = 2πj/|(−3)^p − 1|,
+    and the multiplier along the ellipse is (−3)^p; the other one is ∏(1 + am_i + m_i²) with
+    m_i = 2 cos 2ψ_i. At a = 2 the ellipse is a piece of the diagonal.
+
+    Source: our derivation.
+
+    Parameters
+    ----------
+    step_size : float
+        0 < a ≤ 2: the step size of the scalar factorisation with one input 1; in general, the step
+        size times the mean squared input.
+    period : int
+        p ≥ 1.
+
+    Returns
+    -------
+    array, shape (n, p, 2)
+        All n cycles of exactly this period, points in the order of the orbit.
+
+    Raises
+    ------
+    ValueError
+        If the step size is not in (0, 2], or the period is not a positive integer.
+
+    Examples
+    --------
+    >>> [len(boundary_cycles(1.2, p)) for p in (1, 2, 3, 4)]
+    [4, 2, 8, 18]
+    >>> float(boundary_cycles(1.2, 1).prod(axis=-1).max().round(12))  # four minima, uv = 1
+    1.0
+    """
+    a = check.step_size(step_size)
+    if a > 2:
+        raise ValueError(f"step_size must be at most 2, got {a:g}: there is no ellipse beyond.")
+    count = check.integer("period", period)
+    size = abs((-3) ** count - 1)
+    orbits = np.empty((size, count), dtype=np.int64)  # exact: φ = 2πj/size, by its numerator j
+    orbits[:, 0] = np.arange(size)
+    for i in range(1, count):
+        orbits[:, i] = -3 * orbits[:, i - 1] % size
+    first = (orbits[:, :1] < orbits[:, 1:]).all(axis=1)  # one representative, no shorter period
+    psi = np.pi / 4 + 2 * np.pi * orbits[first] / size
+    total = 2 * np.sqrt((2 + a) / a) * np.cos(psi)
+    difference = 2 * np.sqrt((2 - a) / a) * np.sin(psi)
+    return np.stack([total + difference, total - difference], axis=-1) / 2
+
+
 def _corners(box: ArrayLike, dimension: int) -> Array:
     """Return the corners of a box, shape (2, D)."""
     corners = check.finite_array("box", box)

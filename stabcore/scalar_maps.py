@@ -166,6 +166,13 @@ class BalancedChain:
         bend = (k - 1) * _power(u, k - 2) if k > 1 else 0.0
         return np.asarray(1 - np.asarray(parameter) * ((2 * k - 1) * _power(u, 2 * k - 2) - bend))
 
+    def across(self, x: ArrayLike, parameter: ArrayLike) -> Array:
+        """Return 1 + η(u^k − 1)u^{k−2}, which multiplies small differences of the factors."""
+        check.integer("depth", self.depth, minimum=2)  # a single factor has no others
+        u = np.asarray(x, dtype=float)
+        lower = _power(u, self.depth - 2)
+        return np.asarray(1 + np.asarray(parameter) * (lower * u * u - 1) * lower)
+
 
 def _power(x: Array, exponent: int) -> Array:
     """Return x^exponent by multiplication, which is much faster than the general power."""

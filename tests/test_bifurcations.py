@@ -1,4 +1,5 @@
 import math
+from decimal import Decimal, localcontext
 
 import numpy as np
 import pytest
@@ -117,6 +118,34 @@ def test_branches_against_the_roots_of_the_polynomial(a):
     real = np.sort(roots[np.abs(roots.imag) < 1e-7].real)
     found = [cycle_branches(BalancedChain(2), a, p, (-2.5, 2.5)).points.ravel() for p in (1, 2)]
     assert np.sort(np.concatenate(found)) == pytest.approx(real, abs=1e-7)
+
+
+@pytest.mark.parametrize("gap", [1e-2, 4e-3, 1e-5])
+def test_the_radius_outlasts_rounding_next_to_a_bifurcation(gap):
+    """Where the multiplier is nearly 1, G²(x) − x changes its sign hardly at all; say so."""
+    for a in 1 + gap * np.linspace(1, 1.3, 30):
+        branches = cycle_branches(BalancedChain(2), a, 2, (0.5, 1.4), grid=513)
+        error = np.abs(branches.points - exact_two_cycle(a)).max()
+        assert error <= branches.radius[0] < 1e-8
+
+
+@pytest.mark.parametrize("depth", [3, 4, 5])
+def test_no_cycle_is_invented_where_orbits_escape(depth):
+    """Outside, G^6 is of degree (2k − 1)^6 and Newton's method creeps."""
+    chain = BalancedChain(depth)
+    parameters = np.linspace(0.85, 1.65, 20) * 2 / depth
+    branches = cycle_branches(chain, parameters, 6, (-2.0, 2.0), grid=2049)
+    following = chain(branches.points, branches.parameters[:, None])
+    assert following == pytest.approx(np.roll(branches.points, -1, axis=1), abs=1e-11)
+    assert len(branches.points) > 10
+    assert np.abs(branches.points).max() < 1.5
+
+
+def exact_two_cycle(a):
+    with localcontext(prec=50):
+        a = Decimal(float(a))
+        root = ((1 - 1 / a) * (1 + 3 / a)).sqrt()
+        return [float((((1 + 1 / a) + sign * root) / 2).sqrt()) for sign in (-1, 1)]
 
 
 def test_branches_keep_parameters_apart_and_know_what_is_stable():

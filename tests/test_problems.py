@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -7,11 +8,15 @@ from hypothesis import strategies as st
 
 from stabcore import (
     DiagonalLinearNetwork,
+    LinearRegression,
+    Minimum,
     Problem,
     ReluPair,
     ScalarFactorization,
     TwoLayerNetwork,
+    gd_map,
 )
+from stabcore.problems import LinearNetwork, PiecewiseQuartic, ScalarChain
 
 RNG = np.random.default_rng(7)
 PROBLEMS = {
@@ -23,6 +28,14 @@ PROBLEMS = {
     "two layers, weighted": TwoLayerNetwork(
         RNG.normal(size=(3, 2)), RNG.normal(size=3), 3, [0.5, 0.5, 0.0]
     ),
+    "chain of one": ScalarChain(1),
+    "chain": ScalarChain(4),
+    "linear, shallow": LinearNetwork(RNG.normal(size=(3, 2)), RNG.normal(size=(3, 2))),
+    "linear, two layers": LinearNetwork(RNG.normal(size=(3, 2)), RNG.normal(size=3), [4]),
+    "linear, four layers": LinearNetwork(
+        RNG.normal(size=(2, 3)), RNG.normal(size=(2, 2)), [2, 1, 3], [0.3, 0.7]
+    ),
+    "quartic": PiecewiseQuartic(),
 }
 DEAD = [[-1.0, 1.0], [1.0, -1.0], [-2.0, -0.5], [0.0, 1.0]]
 
@@ -92,7 +105,7 @@ def test_samples_pick_rows_for_each_replica(problem, theta, name):
 
 
 def test_batch_gradient_is_the_mean_over_the_batch(problem, theta):
-    samples = np.array([[0, 1, 1], [1, 0, 0], [0, 0, 0]])
+    samples = np.array([[0, 1, 1], [1, 0, 0], [0, 0, 0]]) % problem.n_samples
     batched = problem.batch_gradient(theta[0], samples)
     for point, batch, gradient in zip(theta[0], samples, batched, strict=True):
         residuals, jacobian = problem.residuals(point), problem.jacobian(point)
@@ -217,3 +230,178 @@ def test_hessian_without_curvature_says_what_to_define():
 def test_a_problem_must_define_residuals_and_jacobian():
     with pytest.raises(TypeError, match="abstract"):
         Problem()
+
+
+def test_chain_of_two_is_the_scalar_factorisation():
+    theta = np.array([[1.5, -0.2], [0.0, 3.0], [0.0, 0.0]])
+    for name in ("residuals", "jacobian", "loss", "gradient", "hessian"):
+        chain, pair = (getattr(p, name)(theta) for p in (ScalarChain(2), ScalarFactorization()))
+        assert chain == pytest.approx(pair, rel=1e-15)
+
+
+def test_chain_at_zeros():
+    """A product of all but one factor needs no division."""
+    chain = ScalarChain(4)
+    assert chain.jacobian(np.array([2.0, 0.0, 3.0, 5.0])).tolist() == [[0, 30, 0, 0]]
+    assert not chain.jacobian(np.array([2.0, 0.0, 0.0, 5.0])).any()
+    hessian = chain.hessian(np.array([2.0, 0.0, 0.0, 5.0]))
+    assert hessian[1, 2] == hessian[2, 1] == -10
+    assert np.count_nonzero(hessian) == 2
+    assert not chain.hessian(np.zeros(4)).any()
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.floats(0.1, 10), min_size=1, max_size=4), st.sampled_from([-1, 1]))
+def test_sharpness_of_a_chain(factors, sign):
+    """MATH section 2: Σ 1/x_i² ≥ k at a minimum."""
+    factors = [sign * factors[0], *factors[1:]]
+    chain = ScalarChain(len(factors) + 1)
+    point = chain.minimum(*factors)
+    assert point[:-1].tolist() == factors
+    sharpness = Minimum.at(chain, point).sharpness
+    assert sharpness == pytest.approx((1 / point**2).sum(), rel=1e-12)
+    assert sharpness >= chain.depth * (1 - 1e-12)
+    assert np.linalg.eigvalsh(chain.hessian(point))[-1] == pytest.approx(sharpness, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("factors", "message"),
+    [((1.0,), "first 2 of 3, got 1"), ((1.0, 0.0), "must not be 0"), ((1.0, math.nan), "finite")],
+)
+def test_factors_that_make_no_minimum_of_a_chain(factors, message):
+    with pytest.raises(ValueError, match=message):
+        ScalarChain(3).minimum(*factors)
+
+
+@pytest.mark.parametrize("depth", [0, -1])
+def test_a_chain_has_factors(depth):
+    with pytest.raises(ValueError, match="depth must be at least 1"):
+        ScalarChain(depth)
+
+
+def whitened(samples, features, outputs, widths):
+    """Return a linear network on whitened inputs, Σ xxᵀ/n = I, with random targets."""
+    rng = np.random.default_rng(11)
+    inputs = np.linalg.qr(rng.normal(size=(samples, features)))[0] * math.sqrt(samples)
+    return LinearNetwork(inputs, rng.normal(size=(samples, outputs)), widths)
+
+
+def test_linear_network_is_the_network_it_says():
+    network = PROBLEMS["linear, four layers"]
+    theta = np.random.default_rng(0).normal(size=network.n_parameters)
+    first, second = theta[:6].reshape(2, 3), theta[6:8].reshape(1, 2)
+    third, fourth = theta[8:11].reshape(3, 1), theta[11:].reshape(2, 3)
+    outputs = network.inputs @ (fourth @ third @ second @ first).T
+    error = outputs - network.targets
+    assert network.residuals(theta) == pytest.approx(error.reshape(-1), rel=1e-13)
+    expected = sum(p * (e @ e) / 4 for p, e in zip([0.3, 0.7], error, strict=True))
+    assert network.loss(theta) == pytest.approx(expected, rel=1e-13)
+
+
+def test_linear_network_of_one_layer_is_linear_regression():
+    inputs, targets = [[1.0, 2.0], [0.5, -1.0], [3.0, 0.0]], [1.0, 2.0, -1.0]
+    weights = [0.5, 0.3, 0.2]
+    theta = np.array([0.3, -2.0])
+    one, two = (
+        LinearNetwork(inputs, targets, (), weights),
+        LinearRegression(inputs, targets, weights),
+    )
+    for name in ("residuals", "jacobian", "loss", "gradient", "hessian"):
+        assert getattr(one, name)(theta) == pytest.approx(getattr(two, name)(theta), rel=1e-14)
+
+
+def test_loss_of_a_linear_network_on_whitened_inputs():
+    """L = (κ/2)‖W_D⋯W_1 − W*‖² + constant, κ = 1/m."""
+    network = whitened(7, 3, 2, [4, 3])
+    theta = np.random.default_rng(0).normal(size=(2, network.n_parameters))
+    distances = ((network.product(theta) - network.target_map) ** 2).sum(axis=(-2, -1))
+    difference = network.loss(theta[0]) - network.loss(theta[1])
+    assert difference == pytest.approx((distances[0] - distances[1]) / 4, rel=1e-12)
+
+
+@pytest.mark.parametrize("widths", [[], [3], [2, 5], [3, 3, 3]])
+def test_balanced_minimum(widths):
+    """MATH section 4: η* = 2/(κ D σ₁^{2−2/D}) for whitened inputs."""
+    network = whitened(7, 3, 2, widths)
+    point, depth = network.balanced_minimum(), len(widths) + 1
+    assert network.product(point) == pytest.approx(network.target_map, rel=1e-12)
+    assert np.abs(network.gradient(point)).max() < 1e-14
+    singular = np.linalg.svd(network.target_map)[1]
+    sharpness = np.linalg.eigvalsh(network.hessian(point))[-1]
+    assert sharpness == pytest.approx(depth * singular[0] ** (2 - 2 / depth) / 2, rel=1e-12)
+    layers = network.layers(point)
+    for lower, upper in pairwise(layers):
+        assert upper.T @ upper == pytest.approx(lower @ lower.T, abs=1e-14)
+
+
+def test_no_minimum_is_flatter_than_the_balanced_one():
+    network = whitened(7, 3, 2, [3])
+    low, high = network.layers(network.balanced_minimum())
+    flattest = np.linalg.eigvalsh(network.hessian(network.balanced_minimum()))[-1]
+    for seed in range(20):
+        change = np.eye(3) + 0.3 * np.random.default_rng(seed).normal(size=(3, 3))
+        point = np.concatenate([(change @ low).ravel(), (high @ np.linalg.inv(change)).ravel()])
+        assert np.abs(network.gradient(point)).max() < 1e-12
+        assert np.linalg.eigvalsh(network.hessian(point))[-1] > flattest
+
+
+def test_balanced_minimum_needs_wide_layers():
+    with pytest.raises(ValueError, match=r"at least the rank 2 .* got 1"):
+        whitened(7, 3, 2, [4, 1]).balanced_minimum()
+
+
+def test_sharpness_of_a_deep_wide_network_can_stay_bounded_along_the_minima():
+    """MATH section 4: W₁ = (1,0)ᵀ, W₂ = diag(1,t), W₃ = (1,0) has sharpness 3 for every t."""
+    network = LinearNetwork([[1.0]], [1.0], [2, 2])
+    for t in (0.0, 1.0, 1e3):
+        point = np.array([1.0, 0.0, 1.0, 0.0, 0.0, t, 1.0, 0.0])
+        eigenvalues = np.linalg.eigvalsh(network.hessian(point))
+        assert eigenvalues == pytest.approx([0] * 7 + [3], abs=1e-12)
+
+
+def test_initial_parameters_of_a_linear_network():
+    network = LinearNetwork(np.ones((1, 25)), [0.0], [400, 100])
+    for part, (_, columns) in zip(network.layers(network.initial(3)), network.shapes, strict=True):
+        assert abs(part.var() * columns - 1) < 4 * math.sqrt(2 / part.size)
+
+
+@pytest.mark.parametrize(
+    ("targets", "widths", "error", "message"),
+    [
+        ([1.0, 2.0], [], ValueError, "targets has length 2 but inputs has 1 rows"),
+        ([[[1.0]]], [], ValueError, "targets must have 2 dimension"),
+        ([1.0], [0], ValueError, "widths must be at least 1"),
+        ([1.0], [1.5], TypeError, "widths must be an integer"),
+    ],
+)
+def test_bad_linear_networks(targets, widths, error, message):
+    with pytest.raises(error, match=message):
+        LinearNetwork([[1.0]], targets, widths)
+
+
+def test_paper_d_figure_1():
+    """At η = 1/2 all of |θ| > 2 lands on the local maximum; at 1/4 it is halved."""
+    problem, outside = PiecewiseQuartic(), np.array([[2.01], [-3.0], [100.0]])
+    assert not gd_map(problem, outside, 0.5).any()
+    assert (gd_map(problem, outside, 0.25) == outside / 2).all()
+    assert not problem.gradient(np.zeros(1)).any()
+    assert problem.hessian(np.zeros(1)) == -6
+    assert problem.gradient(np.array([math.sqrt(3)])) == pytest.approx(0, abs=1e-14)
+    assert problem.hessian(np.array([math.sqrt(3)])) == pytest.approx(12)
+
+
+def test_the_quartic_is_once_differentiable():
+    problem, inside = PiecewiseQuartic(), np.array([[2.0], [-2.0]])
+    outside = np.nextafter(inside, 3 * np.sign(inside))
+    assert problem.loss(outside) == pytest.approx(problem.loss(inside))
+    assert problem.gradient(outside) == pytest.approx(problem.gradient(inside))
+    assert problem.hessian(outside).ravel().tolist() == [2, 2]
+    assert problem.hessian(inside).ravel().tolist() == [18, 18]
+
+
+@pytest.mark.parametrize("theta", [0.5, -1.9, 2.0, -2.5])
+def test_the_quartic_as_a_square_loss(theta):
+    problem, point = PiecewiseQuartic(), np.array([theta])
+    assert Problem.loss(problem, point) == pytest.approx(problem.loss(point), rel=1e-14)
+    assert Problem.gradient(problem, point) == pytest.approx(problem.gradient(point), rel=1e-14)
+    assert Problem.hessian(problem, point) == pytest.approx(problem.hessian(point), rel=1e-13)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from stabcore.bifurcations import balanced_two_cycle
 from stabcore.exponent import ExponentWarning
+from stabcore.gd import gd_jacobian
 from stabcore.problems import (
     DiagonalLinearNetwork,
     PiecewiseQuartic,
@@ -177,3 +178,26 @@ def test_refining_a_cycle_reaches_rounding_accuracy():
 def test_a_network_of_several_samples_has_a_balanced_line():
     network = DiagonalLinearNetwork([[1.0], [2.0]], [1.0])
     assert LineMap(network)(1.2, 0.1) == pytest.approx(float(BalancedChain(2)(1.2, 0.25)))
+
+
+@pytest.mark.parametrize("depth", [2, 3, 4, 5])
+@pytest.mark.parametrize("x", [0.6, 1.0, 1.3])
+def test_differences_of_factors_are_multiplied_by_the_other_eigenvalues(depth, x):
+    along = float(BalancedChain(depth).derivative(x, 0.3))
+    across = float(BalancedChain(depth).across(x, 0.3))
+    expected = [along] + (depth - 1) * [across]
+    found = np.linalg.eigvalsh(gd_jacobian(ScalarChain(depth), np.full(depth, x), 0.3))
+    assert np.sort(found) == pytest.approx(np.sort(expected), abs=1e-12)
+
+
+def test_at_two_differences_neither_grow_nor_shrink():
+    """m = 2cos ψ with ψ uniform, and the mean of log|1 + 2cos ψ| is 0."""
+    psi = (np.arange(300_000) + 0.5) * 2 * math.pi / 300_000
+    x = np.sqrt(1 + np.cos(psi))
+    growth = np.log(np.abs(BalancedChain(2).across(x, 2.0))).mean()
+    assert growth == pytest.approx(0, abs=1e-5)
+
+
+def test_a_single_factor_has_no_others():
+    with pytest.raises(ValueError, match="depth"):
+        BalancedChain(1).across(1.0, 0.3)
