@@ -107,6 +107,9 @@ class Network(Problem):
         def weighted(theta: Any, inputs: Any, weights: Any) -> Any:
             return weights @ outputs(theta, inputs)
 
+        def loss(theta: Any, inputs: Any) -> Any:
+            return 0.5 * (outputs(theta, inputs) - self.targets) ** 2 @ self.probabilities
+
         found = jax.eval_shape(outputs, jnp.zeros(self.n_parameters), self.inputs)
         if found.shape != self.targets.shape:
             raise ValueError(
@@ -116,6 +119,7 @@ class Network(Problem):
         self._outputs = _over_points(outputs)
         self._jacobian = _over_points(jax.jacrev(outputs))
         self._curvature = _over_points(jax.hessian(weighted))
+        self._hessian = _over_points(jax.hessian(loss))
 
     def initial(self, rng: int | np.random.Generator | None = None) -> Array:
         """Return random parameters: weights N(0, 1/fan-in), biases 0; shape (D,)."""
@@ -140,6 +144,10 @@ class Network(Problem):
     def residual_curvature(self, theta: Array, weights: Array) -> Array:
         """Return Σ_i w_i ∇²F(θ, x_i)."""
         return self._evaluate(self._curvature, theta, None, weights)
+
+    def hessian(self, theta: Array) -> Array:
+        """Return ∇²L(θ), as one function: to compile its three parts takes twice as long."""
+        return self._evaluate(self._hessian, theta, None)
 
     def _evaluate(
         self, function: Any, theta: Array, samples: Indices | None, *more: Array

@@ -11,11 +11,13 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import BoundaryNorm, ListedColormap
+from matplotlib.colors import BoundaryNorm, ListedColormap, to_rgb
 from matplotlib.patches import Patch
 from numpy.typing import ArrayLike
 
 from stabcore._validation import Array
+from stabcore.neuron import NeuronFate
+from stabcore.phases import PHASES
 from stabcore.stability import REGIONS, StableSets, region
 from stabcore.stable_sets import StableSet
 
@@ -27,6 +29,23 @@ REGION_COLOURS = {
     "SGD only": "#E69F00",
     "neither": "#C9C9C9",
     "undecided": "#FFFFFF",
+}
+
+# What a neuron learns at its saddle; its fates are phases that happened.
+PHASE_COLOURS = {
+    "Ia": "#8FD3BC",
+    "Ib": "#009E73",
+    "II": "#CC79A7",
+    "III": "#34346B",
+    "IV": "#C9C9C9",
+    "boundary/undetermined": "#FFFFFF",
+}
+FATE_COLOURS = {
+    NeuronFate.UNDECIDED: PHASE_COLOURS["boundary/undetermined"],
+    NeuronFate.CORRECT: PHASE_COLOURS["Ib"],
+    NeuronFate.INCORRECT: PHASE_COLOURS["II"],
+    NeuronFate.ORIGIN: PHASE_COLOURS["III"],
+    NeuronFate.DIVERGENT: PHASE_COLOURS["IV"],
 }
 
 
@@ -67,6 +86,68 @@ def region_map(axes: Axes, x: ArrayLike, y: ArrayLike, gd: ArrayLike, sgd: Array
     axes.pcolormesh(
         x, y, region(gd, sgd), cmap=colours, norm=bounds, shading="nearest", rasterized=True
     )
+
+
+def phase_map(axes: Axes, x: ArrayLike, y: ArrayLike, phases: ArrayLike) -> None:
+    """Colour the plane by the phases of a neuron's saddle.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+    x, y : arrays, shapes (n,), (m,)
+        Cell centres.
+    phases : array of int, shape (m, n)
+        Indices into `PHASES`.
+    """
+    colours = ListedColormap([PHASE_COLOURS[name] for name in PHASES])
+    bounds = BoundaryNorm(np.arange(-0.5, len(PHASES)), len(PHASES))
+    axes.pcolormesh(x, y, phases, cmap=colours, norm=bounds, shading="nearest", rasterized=True)
+
+
+def fate_map(axes: Axes, x: ArrayLike, y: ArrayLike, shares: Array) -> None:
+    """Colour the plane by the fates of simulated neurons, mixed where runs of a cell differ.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+    x, y : arrays, shapes (n,), (m,)
+        Cell centres.
+    shares : array, shape (m, n, 5)
+        The share of the runs of each cell that had each `NeuronFate`.
+    """
+    mixed = shares @ np.array([to_rgb(colour) for colour in FATE_COLOURS.values()])
+    axes.pcolormesh(x, y, mixed.clip(0, 1), shading="nearest", rasterized=True)
+
+
+def phase_handles(names: Sequence[str] = PHASES[:5]) -> list[Patch]:
+    """Return legend entries of the phases.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of `PHASES`.
+
+    Returns
+    -------
+    list of matplotlib.patches.Patch
+
+    Examples
+    --------
+    >>> [handle.get_label() for handle in phase_handles(["II", "III"])]
+    ['II: wrong sign', 'III: saddle']
+    """
+    meanings = {
+        "Ia": "Ia: learns",
+        "Ib": "Ib: learns, also in mean square",
+        "II": "II: wrong sign",
+        "III": "III: saddle",
+        "IV": "IV: unstable",
+        "boundary/undetermined": "undetermined",
+    }
+    return [
+        Patch(facecolor=PHASE_COLOURS[name], edgecolor=INK, linewidth=0.4, label=meanings[name])
+        for name in names
+    ]
 
 
 def arc_regions(sets: StableSets, lower: float, upper: float) -> list[tuple[float, float, str]]:

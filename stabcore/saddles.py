@@ -12,6 +12,9 @@ The neuron l = ½(uwx − y)² has its saddle at 0. With m = x(uwx − y),
 so that near 0, where m = −xy, the exponents of u + w and u − w are Λ₊ = E log|1 + ηxy| and
 Λ₋ = E log|1 − ηxy|; a batch has the mean of xy, weight decay γ has 1 − ηγ in place of 1. (Our
 derivation.)
+
+In general the factors are I − ηH, H the Hessian of a batch's loss, on the span of the ranges of
+all H (`saddle_law`): what is orthogonal to it does not move to first order.
 """
 
 from __future__ import annotations
@@ -29,10 +32,12 @@ from stabcore._validation import Array
 from stabcore.exponent import Exponent
 from stabcore.problems import Problem
 from stabcore.products import FiniteLaw
+from stabcore.sampling import Sampling
 from stabcore.signals import FiniteSignal, NormalSignal, Signal, as_signal
 
 DIRECTIONS = ("plus", "minus")
 TYPES = ("I", "II", "undecided")
+MOST_BATCHES = 20_000
 
 
 def saddle_exponents(
@@ -389,9 +394,7 @@ def saddle_type(problem: Problem, point: ArrayLike, *, tolerance: float = 1e-8) 
     'II'
     """
     relative = check.real("tolerance", tolerance, above=0.0)
-    theta = check.parameters("point", point, problem.n_parameters)
-    if theta.ndim != 1:
-        raise ValueError(f"point must have 1 dimension, got shape {theta.shape}; pass one point.")
+    theta = _one_point(problem, point)
     residuals, jacobian = problem.residuals(theta), problem.jacobian(theta)
     largest = max(1.0, float(np.linalg.norm(jacobian, axis=-1).max()))
     threshold = relative * largest * math.sqrt(2 * float(problem.loss(theta)))
@@ -422,6 +425,168 @@ def saddle_type(problem: Problem, point: ArrayLike, *, tolerance: float = 1e-8) 
         gradient_norm=slope,
         tolerance=threshold,
     )
+
+
+def saddle_law(
+    problem: Problem,
+    point: ArrayLike,
+    step_size: float,
+    batch_size: int = 1,
+    *,
+    replacement: bool | None = None,
+    tolerance: float = 1e-10,
+) -> FiniteLaw:
+    r"""Return the law of the factors I − ηH of SGD linearised at a point, H = g gᵀ + φ∇²φ.
+
+    H is the Hessian of one sample's loss, or its mean over a batch. The factors act on the span of
+    the ranges of all H; on what is orthogonal to it each of them is the identity, whose exponent 0
+    would hide a negative one. At a saddle where every sample's gradient vanishes SGD near it is a
+    product of these factors, which it leaves or not by the sign of their exponent.
+
+    Source: paper B (dynamics at a saddle of Type II); the restriction to the span is ours.
+
+    Parameters
+    ----------
+    problem : Problem
+        One that defines `residual_curvature`.
+    point : array, shape (D,)
+    step_size : float
+        η > 0.
+    batch_size : int
+        B.
+    replacement : bool, optional
+        As in `Sampling`.
+    tolerance : float
+        Relative size below which a direction counts as one in which nothing moves.
+
+    Returns
+    -------
+    FiniteLaw
+        Of dimension at most D, one factor per batch.
+
+    Raises
+    ------
+    ValueError
+        If an argument is invalid, every H is zero, or there are more than 20,000 batches.
+
+    Examples
+    --------
+    Two uncoupled copies of the neuron that `saddle_exponents` knows, 2 × 2 each:
+
+    >>> from stabcore import DiagonalLinearNetwork
+    >>> network = DiagonalLinearNetwork([[1.0, 1.0]], [1.0, 1.0])
+    >>> law = saddle_law(network, np.zeros(4), 0.5)
+    >>> law.dimension, round(lyapunov.lyapunov_exponent(law).value - math.log(2), 12)
+    (4, 0.0)
+    """
+    eta = check.step_size(step_size)
+    relative = check.real("tolerance", tolerance, above=0.0)
+    theta = _one_point(problem, point)
+    sampling = Sampling(problem.n_samples, batch_size, problem.probabilities, replacement)
+    if sampling.count > MOST_BATCHES:
+        raise ValueError(
+            f"batch_size {batch_size} makes {sampling.count:,} different batches, more than "
+            f"{MOST_BATCHES:,}; use smaller batches or fewer samples."
+        )
+    residuals, jacobian = problem.residuals(theta), problem.jacobian(theta)
+    hessians = np.array([np.outer(g, g) for g in jacobian])
+    for index, one_sample in enumerate(np.diag(residuals)):
+        hessians[index] += problem.residual_curvature(theta, one_sample)
+    _, singular, rows = np.linalg.svd(hessians.reshape(-1, theta.size), full_matrices=False)
+    if singular[0] == 0:
+        raise ValueError(
+            "point is flat: every sample's Hessian is zero there, and nothing moves to first order."
+        )
+    span = rows[singular > relative * singular[0]]
+    if len(span) == theta.size:
+        span = np.eye(theta.size)  # everything moves: keep the coordinates of the problem
+    reduced = span @ hessians @ span.T
+    batches, weights = zip(*sampling.batches(), strict=True)
+    means = np.array([reduced[list(batch)].mean(axis=0) for batch in batches])
+    return FiniteLaw(np.eye(len(span)) - eta * means, np.array(weights) / sum(weights))
+
+
+def escape_times(
+    problem: Problem,
+    saddle: ArrayLike,
+    starts: ArrayLike,
+    step_size: float,
+    radius: float,
+    steps: int,
+    *,
+    batch_size: int = 1,
+    replacement: bool | None = None,
+    rng: int | np.random.Generator | None = None,
+) -> Array:
+    r"""Run SGD from each start until |θ − saddle| ≥ radius; return the number of steps it took.
+
+    With Λ > 0 and no gradient noise at the saddle the mean grows like log(radius/|θ₀ − saddle|)/Λ;
+    with gradient noise it stays finite as θ₀ tends to the saddle. (Our derivation.)
+
+    Source: our derivation.
+
+    Parameters
+    ----------
+    problem : Problem
+    saddle : array, shape (D,)
+    starts : array, shape (R, D)
+        One per run; equal rows are fine, the batches differ.
+    step_size : float
+        η > 0.
+    radius : float
+        Positive.
+    steps : int
+        Most steps per run.
+    batch_size : int
+        B.
+    replacement : bool, optional
+        As in `Sampling`.
+    rng : int, numpy.random.Generator or None
+
+    Returns
+    -------
+    array, shape (R,)
+        ∞ for a run that was still inside after `steps` steps.
+
+    Raises
+    ------
+    ValueError
+        If an argument is invalid; the message names it.
+
+    Examples
+    --------
+    One neuron on (x, y) = (1, 1): u + w doubles at η = 1, until 2¹⁰ ε = 0.1024 √2 is outside.
+
+    >>> from stabcore.problems import OneNeuron
+    >>> escape_times(OneNeuron([1.0], [1.0]), [0, 0], [[1e-4, 1e-4]], 1.0, 0.14, 50, rng=0)
+    array([10.])
+    """
+    eta = check.step_size(step_size)
+    edge = check.real("radius", radius, above=0.0)
+    limit = check.integer("steps", steps)
+    centre = _one_point(problem, saddle, "saddle")
+    theta = check.finite_array("starts", starts, ndim=2).copy()
+    if theta.shape[1] != centre.size:
+        raise ValueError(f"starts must have shape (runs, {centre.size}), got {theta.shape}.")
+    generator = check.generator(rng)
+    sampling = Sampling(problem.n_samples, batch_size, problem.probabilities, replacement)
+    times = np.full(len(theta), np.inf)
+    for step in range(limit + 1):
+        outside = ~(np.linalg.norm(theta - centre, axis=1) < edge)
+        times[outside & np.isinf(times)] = step
+        theta[outside] = centre  # these runs are over; there nothing overflows
+        if step == limit or np.isfinite(times).all():
+            break
+        theta = theta - eta * problem.batch_gradient(theta, sampling.draw(len(theta), generator))
+    return times
+
+
+def _one_point(problem: Problem, point: ArrayLike, name: str = "point") -> Array:
+    """Return `point` as parameters of `problem`, shape (D,)."""
+    theta = check.parameters(name, point, problem.n_parameters)
+    if theta.ndim != 1:
+        raise ValueError(f"{name} must have 1 dimension, got shape {theta.shape}; pass one point.")
+    return theta
 
 
 def non_negative(name: str, value: float) -> float:

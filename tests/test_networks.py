@@ -7,6 +7,7 @@ pytest.importorskip("jax")
 
 from stabcore import TwoLayerNetwork, find_minimum, gd_exponent, gradient_descent
 from stabcore.networks import ACTIVATIONS, Network, attention, convolutional, fully_connected
+from stabcore.problems import Problem
 
 RNG = np.random.default_rng(0)
 IMAGES, TARGETS = RNG.normal(size=(3, 4, 4)), RNG.normal(size=3)
@@ -38,6 +39,14 @@ def test_derivatives_are_those_of_finite_differences(layer, activation):
     np.testing.assert_allclose(network.gradient(theta), slopes, atol=1e-8)
     curvature = (network.gradient(theta + nudges) - network.gradient(theta - nudges)) / 2e-6
     np.testing.assert_allclose(network.hessian(theta), curvature, atol=1e-7)
+
+
+@pytest.mark.parametrize("layer", ["fully connected", "convolution", "attention"])
+def test_the_hessian_is_that_of_jacobian_and_curvature(layer):
+    network = networks("tanh")[layer]
+    theta = RNG.normal(size=(2, network.n_parameters))
+    in_parts = Problem.hessian(network, theta)
+    np.testing.assert_allclose(network.hessian(theta), in_parts, atol=1e-12)
 
 
 def test_a_hidden_layer_is_the_analytic_two_layer_network():

@@ -7,6 +7,8 @@ import pytest
 from matplotlib.colors import to_hex
 
 from stabcore import ReluPair, StableSet, StableSets, plotting, stable_arcs
+from stabcore.neuron import NeuronFate
+from stabcore.phases import PHASES
 from stabcore.stability import REGIONS
 
 
@@ -96,3 +98,39 @@ def test_arc_regions_of_empty_sets():
     assert plotting.arc_regions(StableSets(gd=empty, sgd=empty, mean_square=empty), 2.0, 3.0) == [
         (2.0, 3.0, "neither")
     ]
+
+
+def test_every_phase_and_fate_has_a_colour():
+    assert tuple(plotting.PHASE_COLOURS) == PHASES
+    assert len(set(plotting.PHASE_COLOURS.values())) == len(PHASES)
+    assert list(plotting.FATE_COLOURS) == list(NeuronFate)
+    assert len(set(plotting.FATE_COLOURS.values())) == len(NeuronFate)
+
+
+def test_phase_map_colours_each_cell(axes):
+    plotting.phase_map(axes, [1.0, 2.0, 3.0], [1.0, 2.0], [[0, 1, 2], [3, 4, 5]])
+    mesh = axes.collections[0]
+    mesh.update_scalarmappable()
+    found = [to_hex(colour).upper() for colour in mesh.get_facecolors().reshape(-1, 4)]
+    assert found == list(plotting.PHASE_COLOURS.values())
+
+
+def test_fate_map_mixes_the_colours(axes):
+    shares = np.zeros((1, 2, 5))
+    shares[0, 0, NeuronFate.ORIGIN] = 1.0
+    shares[0, 1, [NeuronFate.UNDECIDED, NeuronFate.DIVERGENT]] = 0.5
+    plotting.fate_map(axes, [1.0, 2.0], [1.0], shares)
+    found = axes.collections[0].get_array().data.reshape(-1, 3)
+    assert to_hex(found[0]).upper() == plotting.PHASE_COLOURS["III"]
+    grey = np.array([int(plotting.PHASE_COLOURS["IV"][k : k + 2], 16) for k in (1, 3, 5)]) / 255
+    assert np.allclose(found[1], (1 + grey) / 2)
+
+
+def test_phase_handles_have_the_colours():
+    handles = plotting.phase_handles(PHASES)
+    found = [to_hex(handle.get_facecolor()).upper() for handle in handles]
+    assert found == list(plotting.PHASE_COLOURS.values())
+    assert all(
+        handle.get_label().startswith(name)
+        for handle, name in zip(handles, PHASES[:5], strict=False)
+    )

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -8,12 +9,14 @@ from scipy.integrate import quad
 
 from stabcore import DiagonalLinearNetwork
 from stabcore.lyapunov import moment_exponent, tail_index
-from stabcore.problems import OneNeuron, Problem
+from stabcore.problems import LinearRegression, OneNeuron, Problem, TwoLayerNetwork
 from stabcore.saddles import (
+    escape_times,
     factor_law,
     rank_one_exponent,
     rank_one_tail_index,
     saddle_exponents,
+    saddle_law,
     saddle_type,
     second_order_step,
 )
@@ -234,3 +237,104 @@ def test_derivatives_of_the_neuron():
     assert neuron.batch_gradient(thetas, batches) == pytest.approx(np.array(expected))
     with pytest.raises(ValueError, match="targets"):
         OneNeuron([1.0], [1.0, 2.0])
+
+
+@settings(deadline=None, max_examples=50)
+@given(x=VALUES, step_size=STEPS, batch_size=st.integers(1, 2))
+def test_the_law_at_the_neuron_has_its_factors(x, step_size, batch_size):
+    assume(batch_size <= len(x) and max(map(abs, x)) > 0.1)
+    law = saddle_law(OneNeuron(x, np.ones(len(x))), [0.0, 0.0], step_size, batch_size)
+    means = np.array([np.mean(batch) for batch in itertools.combinations(x, batch_size)])
+    for sign in (1, -1):  # the eigenvectors (1, 1) and (1, −1) of every factor
+        images = law.matrices @ np.array([1, sign])
+        factors = 1 + sign * step_size * means
+        assert images == pytest.approx(factors[:, None] * np.array([1, sign]), abs=1e-12)
+
+
+def test_a_step_of_sgd_is_a_factor_of_the_law():
+    rng = np.random.default_rng(0)
+    network = TwoLayerNetwork(rng.normal(size=(5, 1)), rng.normal(size=5), width=2)
+    saddle, step_size = np.zeros(network.n_parameters), 0.3
+    law = saddle_law(network, saddle, step_size)
+    theta = 1e-7 * rng.normal(size=saddle.size)
+    assert law.dimension == saddle.size
+    # The basis of the span is any; lengths do not depend on it.
+    for sample, factor in enumerate(law.matrices):
+        moved = theta - step_size * network.batch_gradient(theta, np.array([sample]))
+        gram = np.sort(np.linalg.eigvalsh(factor))
+        jacobian = np.empty((saddle.size, saddle.size))
+        for k, unit in enumerate(1e-7 * np.eye(saddle.size)):
+            ahead = network.batch_gradient(unit, np.array([sample]))
+            jacobian[:, k] = (unit - step_size * ahead) / 1e-7
+        assert gram == pytest.approx(np.sort(np.linalg.eigvalsh(jacobian)), abs=1e-6)
+        assert moved == pytest.approx(jacobian @ theta, abs=1e-12)
+
+
+def test_the_law_leaves_out_what_does_not_move():
+    regression = LinearRegression([[1.0, 1.0, 0.0], [2.0, 2.0, 0.0]], [1.0, -1.0], [0.25, 0.75])
+    law = saddle_law(regression, np.zeros(3), 0.5)
+    assert law.dimension == 1
+    assert law.matrices.ravel() == pytest.approx([1 - 0.5 * 2, 1 - 0.5 * 8])
+    assert law.probabilities.tolist() == [0.25, 0.75]
+
+
+def test_the_law_of_batches():
+    regression = LinearRegression([[1.0], [2.0], [3.0]], [0.0, 0.0, 1.0])
+    factors = saddle_law(regression, [0.0], 1.0, batch_size=2).matrices.ravel()
+    assert np.sort(factors) == pytest.approx([1 - 6.5, 1 - 5.0, 1 - 2.5])
+
+
+def test_bad_arguments_of_the_law():
+    neuron = OneNeuron([1.0], [1.0])
+    with pytest.raises(ValueError, match=r"point must have shape \(..., 2\), got \(3,\)"):
+        saddle_law(neuron, [0.0, 0.0, 0.0], 0.1)
+    with pytest.raises(ValueError, match="point must have 1 dimension"):
+        saddle_law(neuron, [[0.0, 0.0]], 0.1)
+    with pytest.raises(ValueError, match="every sample's Hessian is zero"):
+        saddle_law(OneNeuron([1.0], [0.0]), [0.0, 0.0], 0.1)
+    many = LinearRegression(np.ones((60, 1)), np.zeros(60))
+    with pytest.raises(ValueError, match="more than 20,000"):
+        saddle_law(many, [0.0], 0.1, batch_size=30)
+
+
+def test_escape_times_of_gradient_descent():
+    neuron, edge, step_size = OneNeuron([1.0], [1.0]), 1e-3, 0.25
+    starts = np.array([[1e-9, 1e-9], [1e-5, 1e-5], [1e-9, -1e-9], [1.0, 0.0]])
+    times = escape_times(neuron, [0.0, 0.0], starts, step_size, edge, 200, rng=0)
+    distances = math.sqrt(2) * np.array([1e-9, 1e-5])
+    expected = np.ceil(np.log(edge / distances) / math.log(1 + step_size))
+    assert times.tolist() == [*expected, math.inf, 0.0]  # the third contracts: u + w = 0
+
+
+def test_escape_times_grow_at_the_rate_of_the_exponent():
+    signal, step_size = np.array([2.0, -1.0]), 0.4
+    neuron = OneNeuron([1.0, 1.0], signal)
+    plus, _ = saddle_exponents(signal, step_size=step_size)
+    near, far = (
+        escape_times(neuron, [0.0, 0.0], np.full((2000, 2), r), step_size, 1e-2, 5000, rng=seed)
+        for seed, r in enumerate((1e-12, 1e-6))
+    )
+    slope = (near.mean() - far.mean()) / math.log(1e6)
+    error = math.hypot(near.std(), far.std()) / math.sqrt(2000) / math.log(1e6)
+    assert abs(slope - 1 / plus.value) < 4 * error < 0.2 / plus.value
+
+
+def test_escape_times_are_reproducible():
+    neuron = OneNeuron([1.0, 1.0], [2.0, -1.0])
+    first, second = (
+        escape_times(neuron, [0.0, 0.0], np.full((20, 2), 1e-3), 0.3, 0.1, 500, rng=7)
+        for _ in range(2)
+    )
+    assert first.tolist() == second.tolist()
+
+
+def test_bad_arguments_of_escape_times():
+    neuron, starts = OneNeuron([1.0], [1.0]), np.full((2, 2), 0.1)
+    with pytest.raises(ValueError, match=r"saddle must have shape \(..., 2\), got \(1,\)"):
+        escape_times(neuron, [0.0], starts, 0.1, 1.0, 10)
+    with pytest.raises(ValueError, match=r"starts must have shape \(runs, 2\), got \(2, 1\)"):
+        escape_times(neuron, [0.0, 0.0], starts[:, :1], 0.1, 1.0, 10)
+    with pytest.raises(ValueError, match="radius"):
+        escape_times(neuron, [0.0, 0.0], starts, 0.1, 0.0, 10)
+    with pytest.raises(ValueError, match="steps"):
+        escape_times(neuron, [0.0, 0.0], starts, 0.1, 1.0, 0)
