@@ -188,7 +188,8 @@ def bad_step_sizes(
     spread = check.real("scale", scale, above=0.0)
     points = check.generator(rng).normal(scale=spread, size=(count, problem.n_parameters))
     spectra = np.linalg.eigvalsh(problem.hessian(points))
-    tolerance = 1e-9 * np.abs(spectra).max()
+    # Eigenvalues of a symmetric matrix are known to a few roundings of its norm.
+    tolerance = 16 * problem.n_parameters * np.finfo(float).eps * np.abs(spectra).max()
     distance = np.abs(spectra[0][:, None, None] - spectra[None, 1:, :]).min(axis=-1).max(axis=-1)
     common = spectra[0][(distance < tolerance) & (spectra[0] > tolerance)]
     distinct = common[np.diff(common, prepend=-np.inf) > tolerance]

@@ -32,6 +32,9 @@ from stabcore._random import run_replicas
 from stabcore._validation import Array
 from stabcore.problems import ReluPair, ScalarFactorization
 
+# Where the roots are divided into those found from t = 1 and from t = −1; p must not vanish there.
+SPLITS = (0.0, 0.25, -0.25, 0.5, -0.5)
+
 
 def preimage_counts(
     problem: ScalarFactorization, step_size: float, points: ArrayLike
@@ -179,31 +182,40 @@ def _scaled_curvature(problem: ScalarFactorization, step_size: float) -> float:
 @njit(nogil=True, cache=True)
 def _solve(c, targets, counts, results):  # type: ignore[no-untyped-def]
     """Find all preimages of each target: their number and, in the first rows, themselves."""
-    quintic, cubic, roots = np.empty(6), np.empty(4), np.empty(5)
+    # Close to an axis two roots are close to t = 1 or t = −1, and to each other. In the variables
+    # e = 1 − t and f = 1 + t they can be told apart: there p is known to a small relative error.
     for i in range(len(targets)):
         a, b = targets[i, 0] + targets[i, 1], targets[i, 0] - targets[i, 1]
-        if a == 0.0 and b == 0.0:
-            roots[0], found = c, 1
-        elif a == 0.0:
-            cubic[:] = (4.0, -4 * c - 8.0, 8 * c + 4.0, -4 * c - c * b * b)
-            found = _real_roots(cubic, roots)
-        elif b == 0.0:
-            cubic[:] = (4.0, 8.0 - 4 * c, 4.0 - 8 * c, c * a * a - 4 * c)
-            found = _real_roots(cubic, roots)
-        else:
-            A, B = c * a * a, c * b * b
-            quintic[:] = (4.0, -4 * c, -8.0, 8 * c + A - B, 4.0 - 2 * (A + B), A - B - 4 * c)
-            found = _real_roots(quintic, roots)
-        count = 0
-        for k in range(found):
-            results[i, count, 0] = a / (1 + roots[k]) / 2 if a != 0.0 else 0.0
-            results[i, count, 1] = b / (1 - roots[k]) / 2 if b != 0.0 else 0.0
-            count += 1
-        # On an axis p has a double root as well, t = −1 or t = 1, at which a or b does not follow
-        # from a' = (1 + t) a but from t: a pair ±a or ±b, if its square is positive.
-        if a == 0.0:
+        A, B = c * a * a, c * b * b
+        e_side = np.array([-4.0, 20 - 4 * c, 16 * c - 32, A - B - 16 * (c - 1), 4 * B, -4 * B])
+        f_side = np.array([4.0, -20 - 4 * c, 16 * c + 32, A - B - 16 * (c + 1), -4 * A, 4 * A])
+        # On an axis p has a double root there, at which b (or a) follows from t: `_add_pair`.
+        if B == 0.0:
+            e_side = e_side[:4].copy()
+        if A == 0.0:
+            f_side = f_side[:4].copy()
+        split = SPLITS[0]
+        for split in SPLITS:
+            above = _value(e_side, e_side.size - 1, 1 - split)
+            below = _value(f_side, f_side.size - 1, 1 + split)
+            if above * below > 0.0:
+                break
+        count, roots = 0, np.empty(5)
+        for k in range(_real_roots(e_side, roots)):
+            e = roots[k]
+            if e <= 1 - split:
+                results[i, count, 0] = a / (2 - e) / 2
+                results[i, count, 1] = b / e / 2 if B > 0.0 else 0.0
+                count += 1
+        for k in range(_real_roots(f_side, roots)):
+            f = roots[k]
+            if f < 1 + split:
+                results[i, count, 0] = a / f / 2 if A > 0.0 else 0.0
+                results[i, count, 1] = b / (2 - f) / 2
+                count += 1
+        if A == 0.0:
             count = _add_pair(b / 2, b * b / 4 + 4 * (1 + 1 / c), 0, results[i], count)
-        if b == 0.0:
+        if B == 0.0:
             count = _add_pair(a / 2, a * a / 4 - 4 * (1 - 1 / c), 1, results[i], count)
         for k in range(count):
             half_a, half_b = _polish(c, a, b, results[i, k, 0], results[i, k, 1])

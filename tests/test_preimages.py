@@ -158,3 +158,21 @@ def test_what_has_no_preimages_to_count():
         preimage_counts(PROBLEM, 0.0, [1.0, 2.0])
     with pytest.raises(ValueError, match="samples must be at least 2"):
         fold_curves(PROBLEM, 0.1, samples=1)
+
+
+@pytest.mark.parametrize("step_size", [0.5, 1.0, 1.7])
+@pytest.mark.parametrize("distance", [0.0, 1e-300, 1e-16, 1e-12, 1e-9, 1e-7, 3e-6, 1e-4])
+@pytest.mark.parametrize("point", [(0.0, 0.0), (0.7, 0.7), (0.7, -0.7), (-3.0, -3.0), (2.5, -2.5)])
+def test_close_to_a_diagonal_nothing_is_lost(step_size, distance, point):
+    problem = ScalarFactorization()
+    target = np.array(point) + distance * np.array([0.3, 0.8])
+    found = preimages(problem, step_size, target)
+    assert np.abs(gd_map(problem, found, step_size) - target).max() < 1e-13 * (1 + abs(point[0]))
+    differences = np.linalg.norm(found[:, None] - found, axis=-1)
+    assert (differences + np.eye(len(found)) > 1e-4).all()
+    assert len(found) == preimage_counts(problem, step_size, target)
+    if distance >= 1e-4:
+        beside = np.array(point) + 2 * distance * np.array([0.3, 0.8])
+        assert len(found) == preimage_counts(problem, step_size, beside)
+    else:
+        assert len(found) == len(preimages(problem, step_size, np.array(point) + [3e-5, 8e-5]))
