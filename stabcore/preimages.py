@@ -201,18 +201,16 @@ def _solve(c, targets, counts, results):  # type: ignore[no-untyped-def]
             if above * below > 0.0:
                 break
         count, roots = 0, np.empty(5)
-        for k in range(_real_roots(e_side, roots)):
+        for k in range(_real_roots(e_side, 1 - split, roots)):
             e = roots[k]
-            if e <= 1 - split:
-                results[i, count, 0] = a / (2 - e) / 2
-                results[i, count, 1] = b / e / 2 if B > 0.0 else 0.0
-                count += 1
-        for k in range(_real_roots(f_side, roots)):
+            results[i, count, 0] = a / (2 - e) / 2
+            results[i, count, 1] = b / e / 2 if B > 0.0 else 0.0
+            count += 1
+        for k in range(_real_roots(f_side, 1 + split, roots)):
             f = roots[k]
-            if f < 1 + split:
-                results[i, count, 0] = a / f / 2 if A > 0.0 else 0.0
-                results[i, count, 1] = b / (2 - f) / 2
-                count += 1
+            results[i, count, 0] = a / f / 2 if A > 0.0 else 0.0
+            results[i, count, 1] = b / (2 - f) / 2
+            count += 1
         if A == 0.0:
             count = _add_pair(b / 2, b * b / 4 + 4 * (1 + 1 / c), 0, results[i], count)
         if B == 0.0:
@@ -256,12 +254,13 @@ def _polish(c, target_a, target_b, half_a, half_b):  # type: ignore[no-untyped-d
 
 
 @njit(nogil=True, cache=True)
-def _real_roots(coefficients, roots):  # type: ignore[no-untyped-def]
-    """Write the real roots of a polynomial, highest power first, in ascending order."""
+def _real_roots(coefficients, end, roots):  # type: ignore[no-untyped-def]
+    """Write the real roots below `end` of a polynomial, highest power first, in ascending order."""
     # Between two neighbouring roots of its derivative a polynomial is monotone, so that signs
     # decide where it has a root. The derivatives are climbed from the linear one upwards.
     degree = coefficients.size - 1
-    bound = 1.0 + np.abs(coefficients[1:]).max() / abs(coefficients[0])  # Cauchy's
+    # No root is farther out than Cauchy's bound, and `end` is positive.
+    start = -1.0 - np.abs(coefficients[1:]).max() / abs(coefficients[0])
     found = 0
     nodes = np.empty(degree + 1)
     derivative = np.empty(degree + 1)
@@ -271,7 +270,7 @@ def _real_roots(coefficients, roots):  # type: ignore[no-untyped-def]
             for j in range(degree - order):
                 factor *= degree - k - j
             derivative[k] = factor
-        nodes[0], nodes[found + 1] = -bound, bound
+        nodes[0], nodes[found + 1] = start, end
         nodes[1 : found + 1] = roots[:found]
         pieces, found = found + 1, 0
         for piece in range(pieces):

@@ -171,8 +171,5 @@ def test_close_to_a_diagonal_nothing_is_lost(step_size, distance, point):
     differences = np.linalg.norm(found[:, None] - found, axis=-1)
     assert (differences + np.eye(len(found)) > 1e-4).all()
     assert len(found) == preimage_counts(problem, step_size, target)
-    if distance >= 1e-4:
-        beside = np.array(point) + 2 * distance * np.array([0.3, 0.8])
-        assert len(found) == preimage_counts(problem, step_size, beside)
-    else:
-        assert len(found) == len(preimages(problem, step_size, np.array(point) + [3e-5, 8e-5]))
+    beside = np.array(point) + max(2 * distance, 1e-4) * np.array([0.3, 0.8])
+    assert len(found) == preimage_counts(problem, step_size, beside)
