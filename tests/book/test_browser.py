@@ -16,6 +16,10 @@ RAW_FORMULAS = """(() => {
     article.querySelectorAll("pre, code, mjx-container").forEach(one => one.remove());
     return article.textContent.match(/\\$[^$]+\\$|\\\\[([].*?\\\\[)\\]]/g) ?? [];
 })()"""
+# Numbered or not, by the address of the nearest element that has one.
+WIDE_FORMULAS = """(() => [...document.querySelectorAll("mjx-container[display=true]")]
+    .filter(one => one.scrollWidth > one.clientWidth + 1)
+    .map(one => one.closest("[id]").id))()"""
 BRIGHTNESS = """(() => {
     const colour = getComputedStyle(document.body).backgroundColor.match(/[0-9.]+/g);
     return colour.slice(0, 3).reduce((sum, part) => sum + Number(part), 0) / 3;
@@ -64,6 +68,9 @@ def test_pages_read_well(html: Path, browser: Browser, width: int, scheme: str) 
         ):
             problems.append(f"{name}: {error}")
         problems += [f"{name}: raw formula {raw}" for raw in browser.evaluate(RAW_FORMULAS)]
+        if width == DESKTOP:
+            wide = browser.evaluate(WIDE_FORMULAS)
+            problems += [f"{name}: a formula in #{where} needs scrolling" for where in wide]
         if (needed := browser.evaluate("document.scrollingElement.scrollWidth")) > width:
             problems.append(f"{name} is {needed} pixels wide on a screen of {width}")
         if (browser.evaluate(BRIGHTNESS) < 128) != (scheme == "dark"):
