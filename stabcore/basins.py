@@ -102,7 +102,11 @@ def fates(problem: Problem, starts: ArrayLike, step_size: float, steps: int) -> 
     limit = check.integer("steps", steps)
     flat = theta.reshape(-1, problem.n_parameters)
     ends = np.zeros(len(flat), np.int64)
-    run_replicas(_fate_kernel(problem, flat, rate, limit, ends), len(flat))
+    kernel = _fate_kernel(problem, flat, rate, limit, ends)
+    if kernel is None:
+        _general_fates(problem, flat, rate, limit, ends)
+    else:
+        run_replicas(kernel, len(flat))
     return ends.reshape(theta.shape[:-1])
 
 
@@ -240,7 +244,11 @@ def asymptotic_gradient_norm(
         raise ValueError(f"average must be at most steps = {limit}, got {window}; lower it.")
     flat = theta.reshape(-1, problem.n_parameters)
     norms = np.zeros(len(flat))
-    run_replicas(_norm_kernel(problem, flat, rate, limit, window, norms), len(flat))
+    kernel = _norm_kernel(problem, flat, rate, limit, window, norms)
+    if kernel is None:
+        _general_norms(problem, flat, rate, limit, window, norms)
+    else:
+        run_replicas(kernel, len(flat))
     return norms.reshape(theta.shape[:-1])[()]
 
 
@@ -303,8 +311,8 @@ def _curvature(problem: ScalarFactorization) -> float:
 
 def _fate_kernel(
     problem: Problem, theta: Array, rate: float, limit: int, ends: Fates
-) -> Callable[[slice], None]:
-    """Return what decides the fates of a slice of the runs."""
+) -> Callable[[slice], None] | None:
+    """Return the compiled loop that decides the fates of a slice of the runs, if there is one."""
     # By exact type: a subclass may be another model.
     if type(problem) in (ScalarFactorization, ReluPair):
         assert isinstance(problem, ScalarFactorization)
@@ -313,13 +321,13 @@ def _fate_kernel(
     if type(problem) is ScalarChain:
         points = theta.copy()
         return lambda part: _chain_fates(rate, limit, points[part], ends[part])
-    return lambda part: _general_fates(problem, theta[part], rate, limit, ends[part])
+    return None
 
 
 def _norm_kernel(
     problem: Problem, theta: Array, rate: float, limit: int, window: int, norms: Array
-) -> Callable[[slice], None]:
-    """Return what averages the gradient norms of a slice of the runs."""
+) -> Callable[[slice], None] | None:
+    """Return the compiled loop that averages the gradient norms of a slice, if there is one."""
     if type(problem) is ScalarFactorization:
         kappa = _curvature(problem)
         return lambda part: _factorisation_norms(
@@ -328,7 +336,7 @@ def _norm_kernel(
     if type(problem) is ScalarChain:
         points = theta.copy()
         return lambda part: _chain_norms(rate, limit, window, points[part], norms[part])
-    return lambda part: _general_norms(problem, theta[part], rate, limit, window, norms[part])
+    return None
 
 
 @njit(inline="always")
