@@ -375,8 +375,8 @@ def saddle_type(problem: Problem, point: ArrayLike, *, tolerance: float = 1e-8) 
         One that defines its Hessian (`residual_curvature`).
     point : array, shape (D,)
     tolerance : float
-        Relative to (2L)^½ max(1, max_i |g_i|) for gradients, and to the largest eigenvalue for
-        curvatures.
+        Relative to (2L)^½ max(1, max_i |g_i|) for gradients, and to the largest entry of a sample's
+        Hessian for curvatures.
 
     Returns
     -------
@@ -405,7 +405,7 @@ def saddle_type(problem: Problem, point: ArrayLike, *, tolerance: float = 1e-8) 
             "raise tolerance."
         )
     eigenvalues, vectors = np.linalg.eigh(problem.hessian(theta))
-    flat = relative * float(np.abs(eigenvalues).max())
+    flat = relative * float(np.abs(_sample_hessians(problem, theta)).max())
     loss = float(problem.loss(theta))
     if eigenvalues[0] > flat or math.sqrt(2 * loss) <= relative:
         raise ValueError(
@@ -488,10 +488,7 @@ def saddle_law(
             f"batch_size {batch_size} makes {sampling.count:,} different batches, more than "
             f"{MOST_BATCHES:,}; use smaller batches or fewer samples."
         )
-    residuals, jacobian = problem.residuals(theta), problem.jacobian(theta)
-    hessians = np.array([np.outer(g, g) for g in jacobian])
-    for index, one_sample in enumerate(np.diag(residuals)):
-        hessians[index] += problem.residual_curvature(theta, one_sample)
+    hessians = _sample_hessians(problem, theta)
     _, singular, rows = np.linalg.svd(hessians.reshape(-1, theta.size), full_matrices=False)
     if singular[0] == 0:
         raise ValueError(
@@ -587,6 +584,13 @@ def _one_point(problem: Problem, point: ArrayLike, name: str = "point") -> Array
     if theta.ndim != 1:
         raise ValueError(f"{name} must have 1 dimension, got shape {theta.shape}; pass one point.")
     return theta
+
+
+def _sample_hessians(problem: Problem, theta: Array) -> Array:
+    """Return g_i g_iᵀ + φ_i ∇²φ_i, the Hessian of every sample's loss, shape (N, D, D)."""
+    jacobian, weights = problem.jacobian(theta), np.diag(problem.residuals(theta))
+    bend = [problem.residual_curvature(theta, one_sample) for one_sample in weights]
+    return jacobian[:, :, None] * jacobian[:, None, :] + np.array(bend)
 
 
 def non_negative(name: str, value: float) -> float:

@@ -338,3 +338,10 @@ def test_bad_arguments_of_escape_times():
         escape_times(neuron, [0.0, 0.0], starts, 0.1, 0.0, 10)
     with pytest.raises(ValueError, match="steps"):
         escape_times(neuron, [0.0, 0.0], starts, 0.1, 1.0, 0)
+
+
+def test_rounding_is_no_curvature():
+    # The mean signal is zero, but not in floating point: the origin is flat to second order.
+    signal = np.array([0.1, 0.2, -0.3])
+    assert 0 < abs(signal.mean()) < 1e-15
+    assert saddle_type(OneNeuron(np.ones(3), signal), [0.0, 0.0]).kind == "undecided"
