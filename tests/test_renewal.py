@@ -199,3 +199,12 @@ def test_the_rest_of_the_series_is_inside_the_interval(law, tiny, monkeypatch):
     result = renewal_series(law)
     assert result.upper - result.lower > 1e-12
     assert result.lower <= exactly <= result.upper
+
+
+@pytest.mark.parametrize("shift", [1e-15, 1e-71, 1e-217])
+@pytest.mark.parametrize("second", [1.0, -1.0])
+def test_nearly_double_eigenvalues_are_left_to_other_methods(shift, second):
+    law = FiniteLaw([np.outer([1, second], [1, second]), [[1, shift], [shift, 1]]])
+    result = renewal_series(law)
+    exact = math.log(2) / 2 + math.log1p(second * shift) / 2  # they commute
+    assert result is None or result.lower <= exact <= result.upper

@@ -193,13 +193,14 @@ class _Modes:
         exact_zero = (
             run.next**2 == run.trace * run.start * run.next - run.determinant * run.start**2
         )
-        if abs(beta * gap) < CANCELLED * scale and exact_zero:
+        lost = [abs(one * gap) < CANCELLED * scale for one in (alpha, beta)]
+        if all(lost) or (any(lost) and not exact_zero):
+            return None  # an eigenvalue that is nearly double, or a mode that may be seen or not
+        if lost[1]:
             beta = Decimal(0)
-        elif abs(alpha * gap) < CANCELLED * scale and exact_zero:
+        elif lost[0]:
             # the faster mode is never seen, and nothing is known of nearby factors
             alpha, beta, leading, spread = beta, Decimal(0), second, math.inf
-        elif min(abs(alpha * gap), abs(beta * gap)) < CANCELLED * scale:
-            return None
         return cls(
             log_alpha=float(abs(alpha).ln()),
             log_leading=float(abs(leading).ln()),
