@@ -87,7 +87,7 @@ def relu_signal(inputs: ArrayLike, targets: ArrayLike, side: int) -> FiniteSigna
     return FiniteSignal.from_data(seen, y)
 
 
-def saddle_law(
+def feature_saddle_law(
     inputs: ArrayLike, targets: ArrayLike, step_size: float, probabilities: ArrayLike | None = None
 ) -> FiniteLaw:
     r"""Return the factors A = I + ηy [0 xᵀ; x 0] that act on every neuron (u, w) near the saddle.
@@ -118,7 +118,7 @@ def saddle_law(
 
     Examples
     --------
-    >>> saddle_law([[2.0]], [1.0], 0.25).matrices
+    >>> feature_saddle_law([[2.0]], [1.0], 0.25).matrices
     array([[[1. , 0.5],
             [0.5, 1. ]]])
     """

@@ -7,7 +7,7 @@ import pytest
 
 from stabcore.lyapunov import lyapunov_exponent
 from stabcore.saddles import saddle_exponents
-from stabcore.wide import relu_signal, saddle_law, wide_runs
+from stabcore.wide import relu_signal, feature_saddle_law, wide_runs
 
 INPUTS = np.array([1.0, -0.5, 0.8, -1.0])
 TARGETS = np.array([1.0, -1.0, -1.0, 0.5])
@@ -109,11 +109,11 @@ def test_relu_neurons_follow_the_exponents_of_their_side(side):
 
 
 def test_the_saddle_law_of_one_feature_has_the_exponents_of_the_signal():
-    law = saddle_law(INPUTS[:, None], TARGETS, 0.4)
+    law = feature_saddle_law(INPUTS[:, None], TARGETS, 0.4)
     plus, minus = saddle_exponents(INPUTS * TARGETS, step_size=0.4)
     top = lyapunov_exponent(law, "monte_carlo", rng=0, steps=20_000, replicas=16)
     assert abs(top.value - max(plus.value, minus.value)) < 5 * top.standard_error
-    assert saddle_law(np.ones((2, 3)), [1.0, 2.0], 0.1).dimension == 4
+    assert feature_saddle_law(np.ones((2, 3)), [1.0, 2.0], 0.1).dimension == 4
 
 
 def test_a_layer_that_vanishes_has_log_norm_minus_infinity():
@@ -167,6 +167,6 @@ def test_the_laws_name_bad_arguments():
     with pytest.raises(ValueError, match="side"):
         relu_signal(INPUTS, TARGETS, 2)
     with pytest.raises(ValueError, match="targets has length"):
-        saddle_law(np.ones((2, 3)), [1.0], 0.1)
+        feature_saddle_law(np.ones((2, 3)), [1.0], 0.1)
     with pytest.raises(ValueError, match="step_size"):
-        saddle_law(np.ones((2, 3)), [1.0, 1.0], -0.1)
+        feature_saddle_law(np.ones((2, 3)), [1.0, 1.0], -0.1)
