@@ -7,7 +7,7 @@ import pytest
 
 from stabcore.lyapunov import lyapunov_exponent
 from stabcore.saddles import saddle_exponents
-from stabcore.wide import relu_signal, feature_saddle_law, wide_runs
+from stabcore.wide import feature_saddle_law, relu_signal, wide_runs
 
 INPUTS = np.array([1.0, -0.5, 0.8, -1.0])
 TARGETS = np.array([1.0, -1.0, -1.0, 0.5])
