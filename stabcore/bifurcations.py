@@ -28,6 +28,7 @@ from stabcore.scalar_maps import (
     MapLike,
     ScalarMap,
     as_scalar_map,
+    chain_slope,
     refine_cycle,
 )
 
@@ -67,8 +68,9 @@ def bifurcation_diagram(
     r"""Iterate a map at many parameters and keep what remains after a transient.
 
     A callable is iterated for all parameters together; one compiled by numba (`@njit`, of two
-    scalars) in a compiled loop on all cores. A problem is asked for its gradient at every step,
-    which costs more than a formula such as `BalancedChain`.
+    scalars) in a compiled loop on all cores, and so are a `BalancedChain` and the lines of a
+    `ScalarChain`, a `ScalarFactorization` and a `ReluPair`. Any other problem is asked for its
+    gradient at every step, which costs more than a formula.
 
     Source: standard.
 
@@ -112,7 +114,13 @@ def bifurcation_diagram(
     points = np.empty((check.integer("keep", keep), values.size))
     x = np.broadcast_to(x, values.shape).copy()
     step = LineMap(map) if isinstance(map, Problem) else map
-    if is_jitted(step):
+    slope = chain_slope(step)
+    if slope is not None:
+        run_replicas(
+            lambda part: _follow_chain(*slope, x[part], values[part], wait, points[:, part]),
+            values.size,
+        )
+    elif is_jitted(step):
         run_replicas(
             lambda part: _follow(step, x[part], values[part], wait, points[:, part]), values.size
         )
@@ -139,6 +147,25 @@ def _follow(step, x, parameters, transient, points):  # type: ignore[no-untyped-
         for j in range(x.size):
             x[j] = step(x[j], parameters[j])
             points[i, j] = x[j]
+
+
+@njit(nogil=True, cache=True)
+def _follow_chain(  # type: ignore[no-untyped-def]
+    depth, product, weight, side, x, parameters, transient, points
+):
+    """Iterate a chain; see `ChainSlope`. Loops over the parameters are innermost: vectorised."""
+    lower = np.empty_like(x)  # x^{k−1}
+    for i in range(-transient, points.shape[0]):
+        lower[:] = 1.0
+        for _ in range(depth - 1):
+            for j in range(x.size):
+                lower[j] *= x[j]
+        for j in range(x.size):
+            # The roundings are those of BalancedChain.__call__.
+            moved = x[j] - parameters[j] * weight * (product * (lower[j] * x[j]) - 1.0) * lower[j]
+            x[j] = moved if side * x[j] >= 0.0 else x[j]
+        if i >= 0:
+            points[i, :] = x
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -367,10 +367,10 @@ class SGDLaw:
             )
         gradients = self.minimum.gradients
         rate = self.step_size / self.sampling.batch_size
-        batches, probabilities = zip(*self.sampling.batches(), strict=True)
-        rows = gradients[np.array(batches)]
+        batches, probabilities = self.sampling.all_batches()
+        rows = gradients[batches]
         matrices = np.eye(self.dimension) - rate * np.swapaxes(rows, 1, 2) @ rows
-        return FiniteLaw(matrices, np.array(probabilities) / np.sum(probabilities))
+        return FiniteLaw(matrices, probabilities / probabilities.sum())
 
     def __repr__(self) -> str:
         """Return the sizes that matter."""

@@ -498,9 +498,9 @@ def saddle_law(
     if len(span) == theta.size:
         span = np.eye(theta.size)  # everything moves: keep the coordinates of the problem
     reduced = span @ hessians @ span.T
-    batches, weights = zip(*sampling.batches(), strict=True)
-    means = np.array([reduced[list(batch)].mean(axis=0) for batch in batches])
-    return FiniteLaw(np.eye(len(span)) - eta * means, np.array(weights) / sum(weights))
+    batches, weights = sampling.all_batches()
+    means = reduced[batches].mean(axis=1)
+    return FiniteLaw(np.eye(len(span)) - eta * means, weights / weights.sum())
 
 
 def escape_times(

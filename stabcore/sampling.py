@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
-from itertools import combinations, combinations_with_replacement
+from itertools import chain, combinations, combinations_with_replacement, islice
 from math import comb, factorial
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 from stabcore import _validation as check
 from stabcore._random import alias_table
 from stabcore._validation import Array
+
+BLOCK = 2**14  # batches listed at a time
+LONGEST_INTEGER_FACTORIAL = 20  # 20! is the last one below 2⁶³
 
 
 class Sampling:
@@ -121,17 +125,45 @@ class Sampling:
         return comb(self.n_samples, self.batch_size)
 
     def batches(self) -> Iterator[tuple[tuple[int, ...], float]]:
-        """Yield every batch (indices ascending) with its probability."""
-        indices = range(self.n_samples)
-        if not self.independent:
-            for batch in combinations(indices, self.batch_size):
-                yield batch, 1 / self.count
-            return
-        for batch in combinations_with_replacement(indices, self.batch_size):
-            arrangements = factorial(self.batch_size)
-            for index in set(batch):
-                arrangements //= factorial(batch.count(index))
-            yield batch, arrangements * float(np.prod(self.probabilities[list(batch)]))
+        """Iterate over every batch (indices ascending) with its probability; see `all_batches`."""
+        blocks = (probabilities.tolist() for _, probabilities in self._blocks())
+        return zip(self._tuples(), chain.from_iterable(blocks), strict=True)
+
+    def all_batches(self) -> tuple[NDArray[np.intp], Array]:
+        """Return every batch (indices ascending) and its probability, as arrays.
+
+        Returns
+        -------
+        batches : array of int, shape (count, batch_size)
+        probabilities : array, shape (count,)
+
+        Examples
+        --------
+        >>> batches, probabilities = Sampling(2, 2, replacement=True).all_batches()
+        >>> batches.tolist(), probabilities.tolist()
+        ([[0, 0], [0, 1], [1, 1]], [0.25, 0.5, 0.25])
+        """
+        batches, probabilities = zip(*self._blocks(), strict=True)
+        return np.concatenate(batches), np.concatenate(probabilities)
+
+    def _tuples(self) -> Iterator[tuple[int, ...]]:
+        """Return the batches without their probabilities."""
+        listing = combinations_with_replacement if self.independent else combinations
+        return listing(range(self.n_samples), self.batch_size)
+
+    def _blocks(self) -> Iterator[tuple[NDArray[np.intp], Array]]:
+        """Yield `all_batches` piece by piece."""
+        tuples = self._tuples()
+        while True:
+            flat = np.fromiter(chain.from_iterable(islice(tuples, BLOCK)), np.intp)
+            if flat.size == 0:
+                return
+            batches = flat.reshape(-1, self.batch_size)
+            if self.independent:
+                products = self.probabilities[batches].prod(axis=1)
+                yield batches, np.asarray(_arrangements(batches) * products, dtype=float)
+            else:
+                yield batches, np.full(len(batches), 1 / self.count)
 
     def epochs(self) -> Iterator[tuple[tuple[tuple[int, ...], ...], float]]:
         """Yield every epoch with its probability: N!/(B!)^(N/B) of them when reshuffled.
@@ -191,6 +223,18 @@ class Sampling:
     def alias(self) -> tuple[Array, NDArray[np.int64]]:
         """The alias table of `probabilities`, for the compiled samplers."""
         return alias_table(self.probabilities)
+
+
+def _arrangements(batches: NDArray[np.intp]) -> NDArray[Any]:
+    """Return in how many orders each ascending batch can be drawn: B!/Π(multiplicities!)."""
+    size = batches.shape[1]
+    kind = np.int64 if size <= LONGEST_INTEGER_FACTORIAL else object
+    # Of the first k indices there are k!/Π(multiplicities!) orders, an integer for every k.
+    orders = repeats = np.ones(len(batches), dtype=kind)
+    for k in range(1, size):
+        repeats = np.where(batches[:, k] == batches[:, k - 1], repeats + 1, 1)
+        orders = orders * (k + 1) // repeats
+    return np.asarray(orders)
 
 
 def _partitions(samples: tuple[int, ...], size: int) -> Iterator[tuple[tuple[int, ...], ...]]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any, NamedTuple, Protocol, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,7 +26,7 @@ from scipy import stats
 from stabcore import _validation as check
 from stabcore._validation import Array
 from stabcore.exponent import Exponent, ExponentWarning
-from stabcore.problems import Problem
+from stabcore.problems import Problem, ReluPair, ScalarChain, ScalarFactorization
 
 CEILING = 1e100  # an orbit beyond it has diverged
 LONGEST_PERIOD = 128  # of a stable cycle that `map_exponent` recognises
@@ -126,9 +126,8 @@ class LineMap:
 class BalancedChain:
     r"""Gradient descent on ½(u₁⋯u_k − 1)² with all factors equal: u' = u − η(u^k − 1)u^{k−1}.
 
-    The same as `LineMap(ScalarChain(depth=k))`, but without the problem's matrices, so that
-    diagrams of many points are drawn at once. k = 2 is also the diagonal of paper D's example,
-    with η times the mean squared input for η.
+    The same as `LineMap(ScalarChain(depth=k))`, but without the problem's matrices. k = 2 is also
+    the diagonal of paper D's example, with η times the mean squared input for η.
 
     Source: our derivation.
 
@@ -180,6 +179,37 @@ def _power(x: Array, exponent: int) -> Array:
     for _ in range(exponent):
         result = result * x
     return result
+
+
+class ChainSlope(NamedTuple):
+    """The slope w(q u^k − 1)u^{k−1} of a loss on a line; 0 where `side`·u < 0 (a dead ReLU)."""
+
+    depth: int  # k
+    product: float  # q
+    weight: float  # w
+    side: float  # 1 or −1; 0 if the formula holds everywhere
+
+
+def chain_slope(value: object) -> ChainSlope | None:
+    """Return the slope of a map u − η·slope in closed form, None where none is known."""
+    if type(value) is BalancedChain:
+        return ChainSlope(value.depth, 1.0, 1.0, 0.0)
+    # A subclass may have any gradient: exact types only.
+    if type(value) is not LineMap:
+        return None
+    problem, direction = value.problem, value.direction
+    if type(problem) is ScalarChain:
+        curvature = 1.0
+    elif type(problem) is ScalarFactorization or type(problem) is ReluPair:
+        curvature = float(problem.probabilities @ problem.curvatures)
+    else:
+        return None
+    depth, product = direction.size, float(direction.prod())
+    weight, side = curvature * depth * product / float(direction @ direction), 0.0
+    if type(problem) is ReluPair:
+        side = float(np.sign(direction[0]))
+        weight = weight if product > 0 else 0.0  # one of the two parameters is never positive
+    return ChainSlope(depth, product, weight, side)
 
 
 def as_scalar_map(value: MapLike) -> ScalarMap:

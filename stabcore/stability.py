@@ -40,6 +40,8 @@ def sgd_exponent(
     probabilities: ArrayLike | None = None,
     method: str = "auto",
     rng: int | np.random.Generator | None = None,
+    *,
+    replacement: bool | None = None,
     **options: Any,
 ) -> Exponent:
     r"""Return λ = lim (1/n) log‖A_{ξ_n} ⋯ A_{ξ_1}‖, whose sign decides for SGD.
@@ -63,6 +65,8 @@ def sgd_exponent(
         As in `lyapunov_exponent`.
     rng : int, numpy.random.Generator or None
         For Monte Carlo.
+    replacement : bool, optional
+        Whether a batch may repeat a sample; see `Sampling`.
     **options
         Of `lyapunov_exponent`: `tolerance`, and `steps`, `replicas`, `transient` of Monte Carlo.
 
@@ -82,7 +86,7 @@ def sgd_exponent(
     >>> sgd_exponent([[1.0, 0.0], [0.0, 2.0]], 1.5).value == math.log(2) / 2
     True
     """
-    law = SGDLaw(minimum, step_size, batch_size, probabilities)
+    law = SGDLaw(minimum, step_size, batch_size, probabilities, replacement)
     return lyapunov_exponent(law, method, rng, **options)
 
 
@@ -168,6 +172,8 @@ def stability(
     batch_size: int = 1,
     probabilities: ArrayLike | None = None,
     rng: int | np.random.Generator | None = None,
+    *,
+    replacement: bool | None = None,
     **options: Any,
 ) -> Stability:
     """Return μ, λ and the verdict of Theorems A and B for one minimum and step size.
@@ -186,6 +192,8 @@ def stability(
         Weights of the loss and of the sampling; those of the minimum by default.
     rng : int, numpy.random.Generator or None
         For Monte Carlo.
+    replacement : bool, optional
+        Whether a batch may repeat a sample; see `Sampling`.
     **options
         Of `lyapunov_exponent`: `tolerance`, and `steps`, `replicas`, `transient` of Monte Carlo.
 
@@ -208,7 +216,9 @@ def stability(
     point = as_minimum(minimum)
     return Stability(
         gd=gd_exponent(point, step_size, probabilities),
-        sgd=sgd_exponent(point, step_size, batch_size, probabilities, rng=rng, **options),
+        sgd=sgd_exponent(
+            point, step_size, batch_size, probabilities, rng=rng, replacement=replacement, **options
+        ),
         irregularities=irregularities(point, step_size),
     )
 
@@ -261,6 +271,7 @@ def stable_steps(
     batch_size: int = 1,
     probabilities: ArrayLike | None = None,
     *,
+    replacement: bool | None = None,
     upper: float | None = None,
     points: int = 64,
     rng: int | np.random.Generator | None = 0,
@@ -285,6 +296,8 @@ def stable_steps(
         B.
     probabilities : array, shape (N,), optional
         Those of the minimum by default.
+    replacement : bool, optional
+        Whether a batch may repeat a sample; see `Sampling`.
     upper : float, optional
         Largest step size to look at; by default all of them.
     points : int
@@ -317,10 +330,10 @@ def stable_steps(
     check.integer("points", points, minimum=2)
     check.generator(rng)
     check_options(**{name: value for name, value in options.items() if name != "tolerance"})
-    law = SGDLaw(point, 1.0, batch_size, probabilities)
+    law = SGDLaw(point, 1.0, batch_size, probabilities, replacement)
     kappas = np.unique(point.hessian_spectrum(law.sampling.probabilities))
     gd = intersection([negative_steps(np.ones(1), kappa[None]) for kappa in kappas])
-    edge = mean_square_edge(point, batch_size, probabilities)
+    edge = mean_square_edge(point, batch_size, probabilities, replacement)
     mean_square = _first_interval(edge, (neighbours(edge),)) if edge > 0 else _NOWHERE
     sgd = _sgd_steps(law, end, points, rng, options)
     return StableSets(
@@ -354,7 +367,9 @@ def _sgd_steps(
         return _first_interval(reach, bound.brackets[-1:])
 
     def exponent(step_size: float) -> Exponent:
-        one = SGDLaw(point, step_size, sampling.batch_size, sampling.probabilities)
+        one = SGDLaw(
+            point, step_size, sampling.batch_size, sampling.probabilities, sampling.replacement
+        )
         return lyapunov_exponent(one, rng=rng, **{"tolerance": SCAN_TOLERANCE, **options})
 
     scan = stable_set(exponent, start, last, points=points)
@@ -383,6 +398,7 @@ def stable_arcs(
     step_size: float,
     batch_size: int = 1,
     probabilities: ArrayLike | None = None,
+    replacement: bool | None = None,
 ) -> StableSets:
     r"""Return the stable minima of a two-parameter problem, as sets of s = θ₁² + θ₂² ≥ 2.
 
@@ -400,6 +416,8 @@ def stable_arcs(
         B.
     probabilities : array, shape (N,), optional
         Those of the problem by default.
+    replacement : bool, optional
+        Whether a batch may repeat a sample; see `Sampling`.
 
     Returns
     -------
@@ -422,7 +440,7 @@ def stable_arcs(
     check.instance("problem", problem, ScalarFactorization)
     inputs = problem.inputs[:, 0]
     unit = Minimum(np.outer(inputs, inputs), problem.probabilities)
-    steps = stable_steps(unit, batch_size, probabilities)
+    steps = stable_steps(unit, batch_size, probabilities, replacement=replacement)
     gd, sgd, mean_square = (
         part.scaled(1 / eta).restricted(2.0) for part in (steps.gd, steps.sgd, steps.mean_square)
     )
@@ -433,7 +451,7 @@ def _determinant_bound(law: SGDLaw, rng: int | np.random.Generator | None) -> Lo
     """Return the log-sum (1/r) E log|det A_S| ≤ λ, over all batches or a sample of many."""
     sampling = law.sampling
     if sampling.count <= MOST_BATCHES:
-        batches, weights = (np.array(part) for part in zip(*sampling.batches(), strict=True))
+        batches, weights = sampling.all_batches()
     else:
         batches = sampling.draw(MOST_BATCHES, rng)
         weights = np.full(MOST_BATCHES, 1 / MOST_BATCHES)

@@ -141,10 +141,11 @@ def exact_runs(
         raise ValueError(
             f"delta and s must have the same shape, got {starts[0].shape} and {starts[1].shape}."
         ) from error
-    if (second < 2 * np.abs(1 - first) * (1 - 1e-12)).any():
+    gaps = second / 2 - np.abs(1 - first)  # halves: twice the largest number would overflow
+    if (gaps < -1e-12 * np.abs(1 - first)).any():
         raise ValueError(
             "s must be at least 2|1 - delta|, since θ₁² + θ₂² ≥ 2|θ₁θ₂|; "
-            f"the smallest s - 2|1 - delta| is {(second - 2 * np.abs(1 - first)).min():.3g}."
+            f"the smallest s - 2|1 - delta| is {2 * float(gaps.min()):.3g}."
         )
     relu = isinstance(problem, ReluPair)
     if relu and (first >= 1).any():
@@ -181,7 +182,9 @@ def exact_runs(
         )
 
     run_replicas(run, count)
-    second = np.maximum(second, 2 * np.abs(1 - first))  # true of s; rounding may fall just short
+    # s ≥ 2|1 − δ|, of which rounding may fall just short; a run that diverged may be at infinity.
+    kept = fate != DIVERGED
+    second[kept] = np.maximum(second[kept], 2 * np.abs(1 - first[kept]))
     return ExactRuns(delta=first, s=second, fate=fate, steps=taken, history=history.T)
 
 

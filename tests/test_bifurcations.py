@@ -69,6 +69,61 @@ def test_the_diagram_is_what_a_plain_loop_draws(step):
     assert not diagram.diverged.any()
 
 
+@pytest.mark.parametrize("depth", [1, 2, 3, 4, 6])
+def test_the_compiled_loop_of_a_chain_rounds_as_its_formula_does(depth):
+    """Chaotic and diverging orbits too: not one bit may differ."""
+    chain, parameters = BalancedChain(depth), np.linspace(0.05, 2.4 / depth + 0.6, 61)
+    compiled = bifurcation_diagram(chain, parameters, 0.6, transient=400, keep=30)
+    formula = bifurcation_diagram(lambda x, a: chain(x, a), parameters, 0.6, transient=400, keep=30)
+    assert np.array_equal(compiled.points, formula.points, equal_nan=True)
+    assert (compiled.diverged == formula.diverged).all()
+    starts = np.linspace(-1.2, 1.2, 61)
+    compiled = bifurcation_diagram(chain, parameters, starts, transient=0, keep=1)
+    assert (compiled.points[:, 0] == chain(starts, parameters)).all()
+
+
+LINES = [
+    LineMap(ScalarFactorization()),
+    LineMap(ScalarFactorization([0.5, 1.5], [0.3, 0.7]), [2.0, 2.0]),
+    LineMap(ScalarFactorization(), [1.0, -1.0]),
+    LineMap(ReluPair()),
+    LineMap(ReluPair([1.0]), [-0.5, -0.5]),
+    LineMap(ReluPair(), [1.0, -1.0]),
+    LineMap(ScalarChain(1), [-2.0]),
+    LineMap(ScalarChain(3)),
+    LineMap(ScalarChain(3), [0.5, -0.5, 0.5]),
+    LineMap(ScalarChain(4), [1.0, 0.0, 0.0, 1.0]),
+]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_the_compiled_loop_of_a_line_is_its_gradient(line):
+    starts = np.linspace(-1.4, 1.4, 29)
+    parameters = np.linspace(0.01, 0.3, 29)
+    drawn = bifurcation_diagram(line, parameters, starts, transient=2, keep=2).points
+    expected = starts
+    for _ in range(3):
+        expected = line(expected, parameters)
+    assert drawn[:, 0] == pytest.approx(expected, rel=1e-12, abs=1e-13)
+    assert drawn[:, 1] == pytest.approx(line(expected, parameters), rel=1e-12, abs=1e-13)
+
+
+def test_a_problem_of_ones_own_keeps_its_own_gradient():
+    """A subclass is not mistaken for its parent."""
+
+    class Still(ScalarFactorization):
+        def gradient(self, theta):
+            return np.zeros_like(theta)
+
+    class Turned(BalancedChain):
+        def __call__(self, x, parameter):
+            return -np.asarray(x)
+
+    assert (bifurcation_diagram(Still(), [0.5], 0.3, transient=9, keep=2).points == 0.3).all()
+    turned = bifurcation_diagram(Turned(2), [0.5], 0.3, transient=0, keep=2).points
+    assert turned.tolist() == [[-0.3, 0.3]]
+
+
 def test_every_parameter_may_have_its_own_start():
     diagram = bifurcation_diagram(cubic, [1.2, 1.2], [0.4, -0.4], transient=0, keep=3)
     assert diagram.points[0].tolist() == (-diagram.points[1]).tolist()

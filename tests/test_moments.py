@@ -9,7 +9,7 @@ from scipy.optimize import brentq
 
 from stabcore import FiniteLaw, Minimum, SGDLaw, closed_form, gd_exponent, monte_carlo
 from stabcore.exponent import ExponentWarning
-from stabcore.lyapunov import mean_square, moments
+from stabcore.lyapunov import _perron, mean_square, moments
 from stabcore.lyapunov.bounds import determinant_bound, subadditive_bound
 from stabcore.lyapunov.mean_square import mean_square_edge, mean_square_exponent
 from stabcore.lyapunov.moments import moment_exponent, tail_index
@@ -173,6 +173,61 @@ def test_large_normal_spaces_agree_with_small_ones(samples, monkeypatch):
     assert other.value == pytest.approx(written.value, abs=1e-9)
     assert other.lower <= written.value <= other.upper
     assert other.upper - other.lower < 1e-3
+
+
+@pytest.mark.parametrize(("matrix", "size", "weights", "replacement"), SAMPLINGS)
+def test_positive_vectors_enclose_the_radius(matrix, size, weights, replacement, monkeypatch):
+    """The way of large normal spaces, on small ones."""
+    monkeypatch.setattr(mean_square, "MOST_ORDER_SGD", 0)
+    test_mean_square_of_sgd_without_enumerating_batches(matrix, size, weights, replacement)
+    test_edge_is_where_the_spectral_radius_is_one(matrix, size, weights, replacement)
+
+
+CLUSTERED = np.kron(np.eye(5), np.ones((3, 3))) + 0.5 * np.eye(15)
+HARD = [
+    pytest.param(np.eye(15), 1, None, id="equal and orthogonal"),
+    pytest.param(np.diag(np.linspace(0.5, 2, 15)), 2, None, id="orthogonal"),
+    pytest.param(np.eye(15) + 1e-4 * kernel(10, 15), 1, None, id="nearly orthogonal"),
+    pytest.param(CLUSTERED, 1, None, id="equal groups"),
+    pytest.param(np.diag(np.logspace(0, -6, 15)), 3, None, id="six decades"),
+    pytest.param(kernel(11, 15), 2, np.arange(15) / 105, id="a probability 0"),
+]
+
+
+@pytest.mark.parametrize(("matrix", "size", "weights"), HARD)
+def test_positive_vectors_where_eigenvalues_are_close(matrix, size, weights, monkeypatch):
+    """Against the dense matrix of order r(r + 1)/2; the intervals are honest and thin."""
+    for step_size in (0.01, 0.5, 1.9, 3.0):
+        law = SGDLaw(matrix, step_size, size, weights)
+        found = mean_square_exponent(law), mean_square_edge(matrix, size, weights)
+        with monkeypatch.context() as patch:
+            patch.setattr(mean_square, "MOST_ORDER_SGD", 15)
+            dense = mean_square_exponent(law), mean_square_edge(matrix, size, weights)
+        assert found[0].value == pytest.approx(dense[0].value, abs=1e-11)
+        assert found[0].lower <= dense[0].upper
+        assert dense[0].lower <= found[0].upper
+        assert 0 < found[0].upper - found[0].lower < 1e-10
+        assert found[1] == pytest.approx(dense[1], rel=1e-11)
+
+
+def test_both_bounds_hold_for_a_vector_that_has_not_converged(monkeypatch):
+    """After one look at the start they are far apart, and the eigenvalue is between them."""
+    monkeypatch.setattr(_perron, "POLISH", 0)
+    law = SGDLaw(kernel(12, 20), 0.05)
+    value = mean_square_exponent(law).value
+    for cycles in (1, 2):
+        monkeypatch.setattr(_perron, "CYCLES", cycles)
+        early = mean_square_exponent(law)
+        assert early.lower < value < early.upper
+        assert early.upper - early.lower > (1e-4, 1e-8)[cycles - 1]
+
+
+def test_gradient_descent_in_a_large_normal_space():
+    matrix = kernel(13, 40)
+    top = float(np.linalg.eigvalsh(matrix)[-1]) / 40
+    assert mean_square_edge(matrix, 40) == pytest.approx(2 / top, rel=1e-12)
+    result = mean_square_exponent(SGDLaw(matrix, 3 / top, 40))
+    assert result.value == pytest.approx(math.log(2), abs=1e-12)
 
 
 @pytest.mark.parametrize("dimension", [2, 3, 5])

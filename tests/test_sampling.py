@@ -193,6 +193,49 @@ def test_every_law_gives_each_sample_its_share(weights, size):
     assert share == pytest.approx(sampling.probabilities, abs=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("n_samples", "size", "replacement"),
+    [(1, 1, None), (7, 1, None), (7, 3, False), (5, 5, False), (4, 7, True), (2, 40, True)],
+)
+def test_arrays_of_all_batches_against_factorials(n_samples, size, replacement):
+    """With the multinomial coefficients as integers of any length: 40! is far above 2⁶³."""
+    weights = np.arange(n_samples) + 1.0 if replacement else np.ones(n_samples)
+    p = weights / weights.sum()
+    sampling = Sampling(n_samples, size, p, replacement)
+    batches, probabilities = sampling.all_batches()
+    assert batches.shape == (sampling.count, size)
+    listed = [(tuple(batch), x) for batch, x in zip(batches.tolist(), probabilities, strict=True)]
+    assert list(sampling.batches()) == listed
+    assert len(dict(listed)) == sampling.count
+    for batch, probability in listed:
+        assert list(batch) == sorted(batch)
+        orders = factorial(size)
+        for index in set(batch):
+            orders //= factorial(batch.count(index))
+        if sampling.independent:
+            assert probability == orders * float(np.prod(p[list(batch)]))
+        else:
+            assert probability == 1 / comb(n_samples, size)
+
+
+def test_more_batches_than_are_listed_at_a_time():
+    sampling = Sampling(50, 3, replacement=True)
+    batches, probabilities = sampling.all_batches()
+    assert len(batches) == comb(52, 3) > 2**14
+    assert (batches[1:] @ [2500, 50, 1] > batches[:-1] @ [2500, 50, 1]).all()
+    kinds = Counter(len(set(batch)) for batch in batches.tolist())
+    assert kinds == {3: comb(50, 3), 2: 50 * 49, 1: 50}
+    assert probabilities * 50**3 == pytest.approx(
+        [(1, 3, 6)[len(set(batch)) - 1] for batch in batches.tolist()], rel=1e-12
+    )
+
+
+def test_batches_are_listed_one_by_one():
+    """There are about 10²⁹⁹ of these."""
+    first = iter(Sampling(1000, 500).batches())
+    assert [next(first)[0][-1] for _ in range(3)] == [499, 500, 501]
+
+
 def test_defaults_and_properties():
     assert not Sampling(4, 2).replacement
     assert Sampling(4, 2, [0.1, 0.2, 0.3, 0.4]).replacement

@@ -10,9 +10,12 @@ from stabcore import (
     Minimum,
     ReluPair,
     ScalarFactorization,
+    SGDLaw,
     StableSet,
     gd_exponent,
     irregularities,
+    lyapunov_exponent,
+    mean_square_edge,
     sgd_exponent,
     stability,
     stable_arcs,
@@ -380,3 +383,52 @@ def test_mean_square_stability_is_part_of_stability():
 def test_mean_square_arcs_scale_with_the_step_size():
     first, second = (stable_arcs(ReluPair(), eta).mean_square for eta in (0.1, 0.12))
     assert first.intervals[0][1] * 0.1 == pytest.approx(second.intervals[0][1] * 0.12)
+
+
+def test_batches_with_replacement_are_all_pairs():
+    """Parallel gradients: λ = E log|1 − η (k_i + k_j)/2| over the N² pairs."""
+    k = np.array([1.0, 4.0, 9.0])
+    found = stable_steps(parallel(k), 2, replacement=True)
+    pairs = np.add.outer(k, k).ravel() / 2
+    fine = np.linspace(1e-3, 3, 50_001)
+    values = log_sum(np.full(9, 1 / 9), pairs, fine)
+    assert (found.sgd.contains(fine) == (values < 0)).all()
+    ((_, edge),) = found.mean_square.intervals  # 2 E k_S / E k_S²
+    assert edge == pytest.approx(2 * pairs.mean() / (pairs**2).mean(), rel=1e-11)
+    default = stable_steps(parallel(k), 2)
+    assert stable_steps(parallel(k), 2, replacement=False) == default
+    assert default.gd == found.gd
+    assert default.sgd.intervals != found.sgd.intervals
+    assert default.mean_square.intervals[0][1] > edge  # less noise
+
+
+def test_a_scan_with_replacement_follows_its_exponent():
+    """Without replacement the batch would be the whole data set, and SGD would be GD."""
+    kernel = [[1.0, 0.5], [0.5, 4.0]]
+
+    def exponent(step_size):
+        law = SGDLaw(kernel, step_size, 2, replacement=True)
+        return lyapunov_exponent(law, tolerance=1e-5)
+
+    found = stable_steps(kernel, 2, replacement=True, points=16)
+    scan = stable_set(exponent, 0.5, 1.2)
+    assert found.sgd.intervals[0] == pytest.approx((0.0, scan.intervals[0][1]), rel=1e-4)
+    assert found.sgd.intervals != found.gd.intervals
+    default = stable_steps(kernel, 2, points=16).sgd.intervals
+    assert default[0] == pytest.approx(found.gd.intervals[0])
+    assert found.mean_square.intervals[0][1] == mean_square_edge(kernel, 2, replacement=True)
+
+
+def test_replacement_reaches_the_exponents_and_the_arcs():
+    kernel = parallel([1.0, 4.0])
+    expected = (math.log(0.7) + 2 * math.log(0.25) + math.log(0.2)) / 4
+    assert sgd_exponent(kernel, 0.3, 2, replacement=True).value == pytest.approx(expected)
+    verdict = stability(kernel, 0.3, 2, replacement=True)
+    assert verdict.sgd.value == pytest.approx(expected)
+    assert verdict.gd == stability(kernel, 0.3, 2).gd
+    assert stability(kernel, 0.3, 2).sgd.value == pytest.approx(math.log(0.25))
+    arcs = stable_arcs(ReluPair(), 0.15, 2, replacement=True).sgd
+    s, k = np.linspace(2, 20, 20_001), np.array([0.81, 3.53, 3.53, 6.25])
+    assert (arcs.contains(s) == (log_sum(np.full(4, 0.25), 0.15 * k, s) < 0)).all()
+    with pytest.raises(ValueError, match="replacement"):
+        stable_steps(kernel, 2, [0.3, 0.7], replacement=False)

@@ -139,6 +139,28 @@ def test_divergence_is_reported():
     assert np.isnan(plain.ends[0]).all()
 
 
+def test_runs_that_leave_the_range_of_doubles_overflow_nothing():
+    """Warnings are errors: |δ| and s may end anywhere up to infinity."""
+    starts = np.full(64, 1e-60), np.full(64, 2.5)
+    for eta in np.linspace(2.45, 2.95, 32):
+        runs = exact_runs(ScalarFactorization([1.0, 4.0]), *starts, eta, 3_000, rng=0)
+        assert (runs.fate == Fate.DIVERGED).all()
+        assert not (np.maximum(np.abs(runs.delta), runs.s) < 1e150).any()
+    with pytest.raises(ValueError, match=r"s must be at least 2\|1 - delta\|.* is -inf"):
+        exact_runs(ScalarFactorization(), [1e308, 0.5], [1.0, 2.0], 0.1, 10)
+
+
+def test_rounding_does_not_take_s_below_twice_the_product():
+    """At the balanced minimum s = 2: what a run finds satisfies s ≥ 2|1 − δ| to the last bit."""
+    delta = np.linspace(-0.5, 0.5, 301)
+    runs = exact_runs(
+        ScalarFactorization(), delta, 2 * np.abs(1 - delta), 0.3, 5_000, batch_size=None
+    )
+    assert (runs.fate == Fate.CONVERGED).all()
+    assert (runs.s >= 2 * np.abs(1 - runs.delta)).all()
+    assert runs.s == pytest.approx(2.0)
+
+
 def test_convergence_is_judged_at_the_floor():
     """At s with |1 − cs| = ½ a run loses log 2 a step: 250 log 10/log 2 ≈ 830 steps."""
     runs = exact_runs(

@@ -118,8 +118,7 @@ def determinant_bound(law: Law) -> Exponent:
             "use a smaller batch_size."
         )
     else:
-        batches, weights = (np.array(part) for part in zip(*law.sampling.batches(), strict=True))
-        terms, coefficients = determinant_log_sum(law, batches, weights)
+        terms, coefficients = determinant_log_sum(law, *law.sampling.all_batches())
         bound = log_sum(terms, law.step_size * coefficients)
     return Exponent(
         value=bound.value,

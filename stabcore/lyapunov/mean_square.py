@@ -21,11 +21,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import eigh
 from scipy.optimize import brentq
-from scipy.sparse.linalg import LinearOperator, eigs, eigsh, gmres
+from scipy.sparse.linalg import LinearOperator, eigs, gmres
 
 from stabcore._validation import Array
 from stabcore.exponent import Exponent, affine, exact
 from stabcore.lyapunov._factors import listed, relative_powers, require_independent_steps
+from stabcore.lyapunov._perron import SampleMap, perron_level
 from stabcore.lyapunov._scalars import EPSILON, largest, log_moment, one_minus
 from stabcore.lyapunov.closed_form import scalar_parts
 from stabcore.lyapunov.isotropic import isotropic_moment
@@ -34,7 +35,7 @@ from stabcore.products import IsotropicLaw, Law, SGDLaw
 from stabcore.sampling import Sampling
 
 MOST_ORDER = 44  # of symmetric matrices whose linear maps are written out, for finite laws
-MOST_ORDER_SGD = 12  # the same for SGD, where a few applications are enough
+MOST_ORDER_SGD = 12  # the same for SGD; see _perron above
 TIGHT = 1e-10  # tolerance of eigenvalues found by iteration
 MARGINS = 10.0 ** np.arange(-14, 5)  # tried around ρ until it is bracketed
 COARSE_MARGINS = 10.0 ** np.arange(-8, 3, 2)  # the same where equations are solved by iteration
@@ -47,7 +48,9 @@ def mean_square_exponent(law: Law | IsotropicLaw) -> Exponent:
     level s > 0. If X is positive definite, TX < sX, hence ρ < s (Collatz and Wielandt, on the cone
     of positive semidefinite matrices); and if ρ < s, then X = Σ Tᵏ I / sᵏ⁺¹ is positive definite.
     For SGD T is self-adjoint, T = Δ + η²s Σ p_i (h_i, ·) h_i with Δ diagonal in the eigenbasis of
-    H, and ρ is the level where the largest eigenvalue of the second term reaches sI − Δ.
+    H, and ρ is the level where the largest eigenvalue of the second term reaches sI − Δ. Above
+    rank 12 it is enclosed by vectors with one entry per sample, at the price of a few dozen
+    products of an N × r and an r × r matrix.
 
     Source: Wu, Ma & E 2018; Ma & Ying 2021; Mulayoff & Michaeli 2024; the bracket is our
     derivation.
@@ -139,6 +142,10 @@ def mean_square_edge(
     if point.hessian_spectrum(sampling.probabilities)[0] == 0:
         return 0.0
     lottery = _Lottery.of(point, sampling)
+    if lottery.share == 0:
+        return 2 / float(lottery.curvatures.max())
+    if point.rank > MOST_ORDER_SGD:
+        return 1 / perron_level(lottery.edge_maps()).lower
     space = _SymmetricMatrices(point.rank)
     first, second = lottery.curvatures[space.rows], lottery.curvatures[space.columns]
     diagonal = (1 - lottery.share) * first * second / (first + second)
@@ -185,25 +192,28 @@ class _Lottery:
         curvatures, vectors = np.linalg.eigh((gradients.T * probabilities) @ gradients)
         return cls(np.maximum(curvatures, 0), gradients @ vectors, probabilities, _share(sampling))
 
-    def single_sample(self, matrix: Array) -> Array:
-        """Return Σ p_i h_i X h_i."""
-        forms = np.einsum("nr,nr->n", self.gradients @ matrix, self.gradients)
-        return np.asarray((self.gradients.T * (self.probabilities * forms)) @ self.gradients)
+    def maps(self, step_size: float) -> SampleMap:
+        """Return the maps whose level is ρ."""
+        scaled = step_size * self.curvatures
+        both = np.multiply.outer(scaled, scaled)
+        return SampleMap(
+            math.sqrt(step_size) * self.gradients,
+            self.share * self.probabilities,
+            np.ones_like(both),
+            1 - np.add.outer(scaled, scaled) + (1 - self.share) * both,
+        )
+
+    def edge_maps(self) -> SampleMap:
+        """Return the maps whose level is 1/η*."""
+        return SampleMap(
+            self.gradients,
+            self.share * self.probabilities,
+            np.add.outer(self.curvatures, self.curvatures),
+            (1 - self.share) * np.multiply.outer(self.curvatures, self.curvatures),
+        )
 
     def largest_eigenvalue(self, space: _SymmetricMatrices, diagonal: Array, root: Array) -> float:
         """Return that of `diagonal` + s `root` (Σ p_i h_i X h_i) `root`, all in coordinates."""
-        if space.order > MOST_ORDER_SGD:
-
-            def apply(x: Array) -> Array:
-                single = space.pack(self.single_sample(space.unpack(root * x.ravel())))
-                return np.asarray(diagonal * x.ravel() + self.share * root * single)
-
-            operator = LinearOperator((space.size, space.size), apply, dtype=np.float64)
-            # The identity is inside the cone, so it has a part in the direction of the eigenvector.
-            start = space.identity
-            return float(
-                eigsh(operator, 1, which="LA", v0=start, tol=TIGHT, return_eigenvectors=False)[0]
-            )
         products = self.gradients[:, space.rows] * self.gradients[:, space.columns]
         products *= space.weights * root
         matrix = self.share * (products.T * self.probabilities) @ products + np.diag(diagonal)
@@ -212,13 +222,21 @@ class _Lottery:
 
 
 def _sgd_mean_square(law: SGDLaw) -> Exponent:
-    lottery, space = _Lottery.of(law.minimum, law.sampling), _SymmetricMatrices(law.dimension)
+    lottery = _Lottery.of(law.minimum, law.sampling)
     norms = law.step_size * np.diag(law.minimum.kernel)[law.sampling.probabilities > 0]
     share, weights = lottery.share, lottery.probabilities
     if law.dimension == 1:
         parts = np.append(1 - share, share * weights), np.append(weights @ norms, norms)
         return affine(log_moment(one_minus(*parts), 2.0), 0.5)
     scaled = law.step_size * lottery.curvatures
+    order = law.dimension
+    rounding = 8 * order * EPSILON * (1 + float(max(scaled.max(), norms.max()))) ** 2
+    if order > MOST_ORDER_SGD and share > 0:
+        found = perron_level(lottery.maps(law.step_size))
+        if found.upper <= 0:
+            return exact(-math.inf, 0.0, "mean square")
+        return _half_log(found.lower, found.upper - found.lower + rounding, found.products)
+    space = _SymmetricMatrices(order)
     first, second = scaled[space.rows], scaled[space.columns]
     diagonal = (1 - share) * (1 - first) * (1 - second) + share * (1 - first - second)
     zeros = np.zeros(space.size)
@@ -232,7 +250,7 @@ def _sgd_mean_square(law: SGDLaw) -> Exponent:
         return 1 / lottery.largest_eigenvalue(space, zeros, root) - 1
 
     lowest, least = float(diagonal.max()), float(diagonal.min())
-    accuracy = TIGHT if space.order > MOST_ORDER_SGD else space.size * EPSILON
+    accuracy = space.size * EPSILON
     norm = (1 - share) * (1 - scaled) ** 2 + share * max(1.0, float(((1 - norms) ** 2).max()))
     radius = lowest
     if share > 0:
@@ -240,7 +258,6 @@ def _sgd_mean_square(law: SGDLaw) -> Exponent:
         radius = float(brentq(excess, lowest, 2 * norm.max() + 1, xtol=close, rtol=4 * EPSILON))
     if radius <= 0:
         return exact(-math.inf, 0.0, "mean square")
-    rounding = 8 * space.order * EPSILON * (1 + float(max(scaled.max(), norms.max()))) ** 2
     return _half_log(radius, 2 * accuracy * (radius - least) + rounding, space.size)
 
 
