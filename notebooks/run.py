@@ -14,6 +14,7 @@ A parameter is a plain literal, annotated and commented, in the cell tagged ``pa
 
 import argparse
 import ast
+import base64
 import copy
 import hashlib
 import io
@@ -434,6 +435,7 @@ def _execute(job: Job, pipe: Connection) -> float:
     )
     seconds = time.perf_counter() - started
     node = _normalised(node)
+    _shrink_pictures(node)
     node.metadata.language_info = LANGUAGE
     published = {name: one.default for name, one in parameters(job.source).items()}
     stamp: dict[str, object] = {
@@ -445,6 +447,25 @@ def _execute(job: Job, pipe: Connection) -> float:
     node.metadata.companion = stamp
     _write(node, job.target)
     return seconds
+
+
+def _shrink_pictures(node: NotebookNode) -> None:
+    """Give every picture a palette of 256 colours: a third of the bytes, and no visible loss."""
+    from PIL import Image
+
+    for cell in node.cells:
+        for output in cell.get("outputs", ()):
+            data = output.get("data", {})
+            if "image/png" not in data:
+                continue
+            picture = Image.open(io.BytesIO(base64.b64decode(data["image/png"])))
+            if picture.mode == "RGBA" and picture.getchannel("A").getextrema() != (255, 255):
+                continue  # transparent, which a palette would lose
+            smaller = io.BytesIO()
+            picture.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
+                smaller, "png", optimize=True
+            )
+            data["image/png"] = base64.b64encode(smaller.getvalue()).decode() + "\n"
 
 
 def _write(node: NotebookNode, target: Path) -> None:

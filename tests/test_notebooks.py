@@ -1,9 +1,13 @@
 """The published notebooks obey their parameters."""
 
+import base64
+import io
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
+from PIL import Image
 
 import run
 
@@ -27,7 +31,7 @@ def rerun(name: str, parameters: dict[str, object], folder: Path) -> dict[str, s
 
 
 def test_step_size_moves_the_stable_arc_of_gradient_descent(tmp_path):
-    """s < 2/(3.53 η), MATH section 2."""
+    """s < 2/(3.53 η)."""
     assert texts(run.notebooks()["gd_stability"])["gd-arc-end"] == "3.77715"
     found = rerun("gd_stability", {"step_size": 0.2, "starts": 500}, tmp_path)
     assert found["gd-arc-end"] == f"{2 / (3.53 * 0.2):.5f}"
@@ -53,3 +57,31 @@ def test_wrong_parameters_are_refused_before_anything_runs(parameters, tmp_path)
     with pytest.raises(run.ParameterError, match="step"):
         rerun("gd_stability", parameters, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_published_notebooks_are_light():
+    sizes = {name: path.stat().st_size for name, path in run.notebooks().items()}
+    assert sum(sizes.values()) < 4_000_000, sizes
+
+
+def test_pictures_keep_their_size_and_colours():
+    def picture(array):
+        target = io.BytesIO()
+        Image.fromarray(array).save(target, "png")
+        return base64.b64encode(target.getvalue()).decode()
+
+    colours = np.zeros((64, 64, 3), np.uint8)
+    colours[..., 0] = np.arange(64) // 8 * 30
+    colours[..., 1] = np.arange(64)[:, None] // 8 * 30
+    transparent = np.zeros((8, 8, 4), np.uint8)
+    output = [
+        nbformat.v4.new_output("display_data", {"image/png": picture(array)})
+        for array in (colours, transparent)
+    ]
+    kept = output[1].data["image/png"]
+    node = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(outputs=output)])
+    run._shrink_pictures(node)
+    found = Image.open(io.BytesIO(base64.b64decode(output[0].data["image/png"])))
+    assert found.mode == "P"
+    np.testing.assert_array_equal(np.asarray(found.convert("RGB")), colours)
+    assert output[1].data["image/png"] == kept
