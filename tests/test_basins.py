@@ -155,7 +155,7 @@ def test_almost_all_or_none_of_the_region_converges(step_size, share):
 
 @pytest.mark.parametrize("depth", [2, 3, 4])
 def test_a_chain_converges_below_its_threshold_only(depth):
-    """MATH section 4: 2/k."""
+    """2/k."""
     starts = uniform(1_000, depth, 1.5)
     below = converged_fraction(ScalarChain(depth), starts, 1.8 / depth, 5_000)
     above = converged_fraction(ScalarChain(depth), starts, 2.02 / depth, 5_000)
@@ -304,7 +304,7 @@ def test_counts_and_exact_confidence_interval():
 @pytest.mark.parametrize("problem", [PROBLEM, ScalarChain(2), PlainFactorization()])
 @pytest.mark.parametrize("step_size", [1.05, 1.15, 1.23])
 def test_square_root_law_of_the_gradient_norm(problem, step_size):
-    """MATH section 4: lim|∇L| = √(2(1−1/η))/η for 1 < η < √5 − 1."""
+    """lim|∇L| = √(2(1−1/η))/η for 1 < η < √5 − 1."""
     starts = uniform(60, 2)
     starts = starts[bounded_region(PROBLEM, starts, step_size)]
     norms = asymptotic_gradient_norm(problem, starts, step_size, 4_000)

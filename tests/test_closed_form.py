@@ -63,7 +63,7 @@ def test_parallel_gradients(curvatures, step_size):
 @settings(deadline=None, max_examples=100)
 @given(CURVATURES, STEPS)
 def test_orthogonal_gradients(curvatures, step_size):
-    """MATH section 2: λ = max_i p_i log|1 − ηk_i|."""
+    """λ = max_i p_i log|1 − ηk_i|."""
     if regular(step_size, curvatures):
         p = np.arange(1.0, len(curvatures) + 1)
         p /= p.sum()
@@ -112,7 +112,7 @@ def test_the_full_batch_is_gradient_descent(step_size):
 
 
 def test_one_sample():
-    """MATH section 2: λ = μ = log|1 − ηk|."""
+    """λ = μ = log|1 − ηk|."""
     for step_size in (0.1, 0.9, 3.0):
         expected = math.log(abs(1 - 2 * step_size))
         agree(closed_form(SGDLaw([[2.0]], step_size)), expected)

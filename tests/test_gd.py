@@ -83,7 +83,7 @@ def test_jacobian_of_the_map_against_finite_differences(problem):
 @settings(deadline=None, max_examples=50)
 @given(st.floats(-2, 2), st.floats(-2, 2), st.floats(0.05, 3))
 def test_determinant_of_scalar_depth_two(x, y, eta):
-    """MATH section 4: det = (1 − ηx²)(1 − ηy²) − η²(2xy − 1)²."""
+    """det = (1 − ηx²)(1 − ηy²) − η²(2xy − 1)²."""
     expected = (1 - eta * x**2) * (1 - eta * y**2) - (eta * (2 * x * y - 1)) ** 2
     found = math.exp(gd_log_abs_det(ScalarFactorization(), np.array([x, y]), eta))
     assert found == pytest.approx(abs(expected), rel=1e-9, abs=1e-12)
@@ -179,7 +179,7 @@ def test_flat_directions_give_no_bad_step():
     ],
 )
 def test_deep_models_have_no_bad_step(problem):
-    """MATH section 4: non-singular for every η when depth ≥ 2."""
+    """non-singular for every η when depth ≥ 2."""
     assert bad_step_sizes(problem).size == 0
 
 

@@ -305,7 +305,7 @@ def test_factors_of_very_different_sizes():
 
 @pytest.mark.parametrize("law", FLIPS)
 def test_moments_of_label_flips(law):
-    """MATH section 6: L is convex, L(0) = 0, L'(0) = Λ."""
+    """L is convex, L(0) = 0, L'(0) = Λ."""
     values = law.matrices.ravel()
 
     def naive(q):

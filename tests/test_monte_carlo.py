@@ -76,7 +76,7 @@ def naive_loop(kernel, step_size, steps, rng):
         (FiniteLaw(-PAIR / 10), POLLICOTT - math.log(10)),
         (FiniteLaw(FIBONACCI), 0.1239755988),
         (SGDLaw(gram([0, math.pi / 3], [1, math.sqrt(2.5)]), 1.0), RENEWAL),
-        # MATH section 3: I − κuuᵀ with u uniform on the circle, log((1 + |1 − κ|)/2).
+        # I − κuuᵀ with u uniform on the circle, log((1 + |1 − κ|)/2).
         (SGDLaw(circle(), 1.5), math.log(0.75)),
         (SGDLaw(circle(), 4.0), math.log(2)),
         (SGDLaw(circle(), 0.5), math.log(0.75)),
@@ -92,7 +92,7 @@ def test_known_values(law, truth):
 
 
 def test_renewal_formula():
-    """MATH section 3, summed here: the value used above."""
+    """The series, summed here: the value used above."""
     terms = (0.5**k * math.log(abs(0.25 + 0.75 * (-1.5) ** k)) for k in range(200))
     assert 0.25 * sum(terms) == pytest.approx(RENEWAL, abs=1e-15)
 
@@ -121,7 +121,7 @@ def test_sgd_against_its_factors_written_out(options, kernel, step_size):
 
 @pytest.mark.parametrize("step_size", [0.3, 0.7, 1.5])
 def test_against_qr_and_the_determinant(step_size):
-    """MATH section 2: the exponents sum to Σ p_i log|1 − ηk_i|, so λ is at least the mean."""
+    """the exponents sum to Σ p_i log|1 − ηk_i|, so λ is at least the mean."""
     law = SGDLaw(KERNEL, step_size)
     exponents, _ = naive_exponents(law.finite(), 20_000, rng=0)
     total = np.log(np.abs(1 - step_size * np.diag(KERNEL))).mean()
@@ -141,7 +141,7 @@ def test_against_the_naive_loop():
 
 
 def test_subadditivity():
-    """MATH section 2: λ ≤ (1/n) E log‖A_n ⋯ A_1‖ for every n, over all words."""
+    """λ ≤ (1/n) E log‖A_n ⋯ A_1‖ for every n, over all words."""
     law, products = SGDLaw(KERNEL, 0.6), [np.eye(3)]
     result = monte_carlo(law, rng=0)
     for length in range(1, 7):
@@ -151,7 +151,7 @@ def test_subadditivity():
 
 
 def test_mean_square_stability_bounds_the_exponent():
-    """MATH section 2: λ ≤ ½ log ρ(E[A ⊗ A])."""
+    """λ ≤ ½ log ρ(E[A ⊗ A])."""
     for step_size in (0.3, 0.5, 0.8):
         law = SGDLaw(KERNEL, step_size)
         square = np.mean([np.kron(a, a) for a in law.finite().matrices], axis=0)
@@ -162,7 +162,7 @@ def test_mean_square_stability_bounds_the_exponent():
 @settings(deadline=None, max_examples=15)
 @given(st.integers(0, 10_000), st.integers(2, 5))
 def test_contractions_that_span_the_normal_space_are_stable(seed, samples):
-    """MATH section 2: ηk_i < 2 for all i ⇒ λ < 0."""
+    """ηk_i < 2 for all i ⇒ λ < 0."""
     jacobian = np.random.default_rng(seed).normal(size=(samples, samples + 2))
     kernel = jacobian @ jacobian.T
     result = monte_carlo(SGDLaw(kernel, 1.5 / np.diag(kernel).max()), rng=0, steps=4_000)
@@ -175,7 +175,7 @@ def test_scaling_shifts_the_same_random_products():
 
 
 def test_the_full_space_gives_the_wrong_answer_and_the_normal_space_the_right_one():
-    """MATH section 2: a product in R^D contains the tangent space, whose exponent is 0."""
+    """a product in R^D contains the tangent space, whose exponent is 0."""
     problem = DiagonalLinearNetwork([[1.0, 0.3], [-0.5, 2.0]], [1.0, 0.7])
     minimum = Minimum.at(problem, problem.minimum(3.0, 2.0))
     full = [np.eye(4) - 0.15 * np.outer(g, g) for g in minimum.jacobian]
@@ -397,7 +397,7 @@ def uniform_directions(kappa):
 
 
 def gaussian_exponents(dimension):
-    """MATH section 3: the i-th exponent is (log 2 + ψ((d − i + 1)/2))/2."""
+    """the i-th exponent is (log 2 + ψ((d − i + 1)/2))/2."""
     return (math.log(2) + digamma((dimension - np.arange(dimension)) / 2)) / 2
 
 

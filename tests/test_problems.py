@@ -146,7 +146,7 @@ def test_minimum_of_the_diagonal_network(features):
 
 
 def test_kernel_of_the_diagonal_network_is_a_sum_of_two_rank_one_matrices():
-    """MATH section 2: K = s₁uuᵀ + s₂vvᵀ."""
+    """K = s₁uuᵀ + s₂vvᵀ."""
     a, b = (1.0, 0.3), (-0.5, 2.0)
     network = DiagonalLinearNetwork([a, b], [1.0, 0.7])
     jacobian = network.jacobian(network.minimum(3.0, 5.0))
@@ -253,7 +253,7 @@ def test_chain_at_zeros():
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.floats(0.1, 10), min_size=1, max_size=4), st.sampled_from([-1, 1]))
 def test_sharpness_of_a_chain(factors, sign):
-    """MATH section 2: Σ 1/x_i² ≥ k at a minimum."""
+    """Σ 1/x_i² ≥ k at a minimum."""
     factors = [sign * factors[0], *factors[1:]]
     chain = ScalarChain(len(factors) + 1)
     point = chain.minimum(*factors)
@@ -321,7 +321,7 @@ def test_loss_of_a_linear_network_on_whitened_inputs():
 
 @pytest.mark.parametrize("widths", [[], [3], [2, 5], [3, 3, 3]])
 def test_balanced_minimum(widths):
-    """MATH section 4: η* = 2/(κ D σ₁^{2−2/D}) for whitened inputs."""
+    """η* = 2/(κ D σ₁^{2−2/D}) for whitened inputs."""
     network = whitened(7, 3, 2, widths)
     point, depth = network.balanced_minimum(), len(widths) + 1
     assert network.product(point) == pytest.approx(network.target_map, rel=1e-12)
@@ -351,7 +351,7 @@ def test_balanced_minimum_needs_wide_layers():
 
 
 def test_sharpness_of_a_deep_wide_network_can_stay_bounded_along_the_minima():
-    """MATH section 4: W₁ = (1,0)ᵀ, W₂ = diag(1,t), W₃ = (1,0) has sharpness 3 for every t."""
+    """W₁ = (1,0)ᵀ, W₂ = diag(1,t), W₃ = (1,0) has sharpness 3 for every t."""
     network = LinearNetwork([[1.0]], [1.0], [2, 2])
     for t in (0.0, 1.0, 1e3):
         point = np.array([1.0, 0.0, 1.0, 0.0, 0.0, t, 1.0, 0.0])

@@ -65,7 +65,7 @@ def test_the_mean_factor_is_that_of_gradient_descent(law):
 
 
 def test_determinants():
-    """MATH section 2: det A_i = 1 − ηk_i when the gradients are independent."""
+    """det A_i = 1 − ηk_i when the gradients are independent."""
     kernel = np.array([[2.0, 0.3, 0.1], [0.3, 1.0, -0.5], [0.1, -0.5, 4.0]])
     found = np.linalg.det(SGDLaw(kernel, 0.7).finite().matrices)
     assert found == pytest.approx(1 - 0.7 * np.diag(kernel), rel=1e-12)

@@ -45,7 +45,7 @@ def log_sum(weights, curvatures, steps):
         return np.log(np.abs(1 - np.multiply.outer(steps, curvatures))) @ np.asarray(weights)
 
 
-# Paper D, figure 4: the ends as MATH section 2 prints them.
+# Paper D, figure 4: the ends, derived from the formulas of ReluPair.
 ARCS = [
     (0.15, 0.5, ["3.77715"], [("2.000000", "2.635898"), ("6.661222", "9.297119")]),
     (0.3, 0.58, ["2.154151"], [("2.537249", "4.998564")]),
@@ -308,7 +308,7 @@ def test_an_undecided_verdict():
 
 
 def test_both_orders_of_the_exponents_occur():
-    """MATH section 2: λ < 0 < μ and μ < 0 < λ."""
+    """λ < 0 < μ and μ < 0 < λ."""
     regions = {stability(parallel([0.81, 6.25]), eta).region for eta in np.linspace(0.05, 2, 100)}
     assert {"GD only", "SGD only"} < regions
 
