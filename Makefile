@@ -19,7 +19,8 @@ check: venv  ## test the built book: links, alt texts, offline, in a browser
 
 test: venv  ## run the tests, the doctests and every notebook against its committed outputs
 	@$(RUN) -m pytest -n auto --dist loadscope -p no:benchmark --ignore tests/book \
-		--doctest-modules --doctest-glob README.md --doctest-glob rerun.md --nbval --nbval-current-env \
+		--doctest-modules --doctest-glob README.md --doctest-glob rerun.md \
+		--nbval --nbval-current-env --nbval-kernel-startup-timeout 600 \
 		stabcore tests notebooks README.md book/rerun.md
 
 refresh: venv  ## execute the notebooks in place: the outputs that are committed

@@ -48,6 +48,7 @@ RUNS = ROOT / "_build" / "runs"
 PACKAGES = ("numpy", "scipy", "numba", "matplotlib", "stabcore")
 SCALARS: dict[str, Any] = {"bool": bool, "int": int, "float": float, "str": str}
 KINDS = SCALARS | {"list": list, "tuple": tuple}
+START_TIMEOUT = 600  # seconds: a busy machine can take more than the default minute
 LANGUAGE = {"name": "python", "pygments_lexer": "ipython3"}
 
 
@@ -428,6 +429,7 @@ def _execute(job: Job, pipe: Connection) -> float:
         kernel_name="python3",
         cwd=job.source.parent,
         progress_bar=False,
+        start_timeout=START_TIMEOUT,
         on_cell_executed=lambda **_: pipe.send(None),
         shutdown_kernel="immediate",
         # Other users of the machine need not listen in; without it kernels warn that they could.
