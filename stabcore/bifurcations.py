@@ -1,9 +1,13 @@
-r"""How the cycles of a one-dimensional map change with its parameter: diagrams and doublings.
+r"""How the cycles of a map change with its parameter: diagrams and doublings.
 
 Beyond the step size at which a minimum loses its stability, gradient descent on an invariant line
 oscillates between two points, then four, eight, ...: a cycle whose multiplier (G^p)' passes −1
 hands its stability to one of twice the period. The step sizes of these period doublings accumulate
 geometrically, with ratios that tend to Feigenbaum's constant; chaos begins where they do.
+
+The same happens in the space of all D parameters around an isolated minimum: there the multipliers
+are D eigenvalues, and the one that passes −1 is the largest in modulus. The functions take a start
+of shape (D,) for that, and then ask for no invariant line.
 """
 
 from __future__ import annotations
@@ -16,10 +20,13 @@ import numpy as np
 from numba import njit
 from numba.extending import is_jitted
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import brentq
 
 from stabcore import _validation as check
 from stabcore._random import run_replicas
 from stabcore._validation import Array
+from stabcore.gd import gd_jacobian
+from stabcore.orbits import refine_orbit
 from stabcore.problems import Problem
 from stabcore.scalar_maps import (
     CEILING,
@@ -37,6 +44,8 @@ CHUNK = 2**21  # values of the map computed at a time
 REFINEMENT = 33  # points that look closer at an extremum of G^p − id
 LEVELS = 3
 SAME = 1e-6  # points closer than this, relative to 1 + |x|, are one point of an orbit
+FLAT = 1e-7  # a minimum with curvatures below this fraction of the largest is not isolated
+MARCH = 8  # expected distances to a doubling within which it must come
 DISTINCT = 1e-9  # cycles whose smallest points are closer, relative to 1 + |x|, are one
 
 
@@ -47,7 +56,7 @@ class BifurcationDiagram:
     Attributes
     ----------
     parameters : array, shape (P,)
-    points : array, shape (P, keep)
+    points : array, shape (P, keep), or (P, keep, D) in the space of a problem's parameters
         Consecutive points of the orbit after the transient; NaN where it diverged.
     diverged : array of bool, shape (P,)
     """
@@ -78,10 +87,13 @@ def bifurcation_diagram(
     ----------
     map : callable or Problem
         `map(x, parameter)`, elementwise over arrays of one shape; a problem stands for its
-        `LineMap`.
+        `LineMap`, unless the start is a point of its parameters.
     parameters : array, shape (P,)
         Step sizes, for gradient descent.
-    start : float or array, shape (P,)
+    start : float or array, shape (P,); for a problem also (D,), (1, D) or (P, D)
+        A number, or one for every step size, is a point of the line. The other shapes are points
+        in the space of a problem's parameters, where no invariant line is needed; use (1, D) if
+        there are as many step sizes as parameters.
     transient, keep : int
         Steps before the first kept point, and number of kept points.
 
@@ -102,16 +114,26 @@ def bifurcation_diagram(
     >>> diagram = bifurcation_diagram(BalancedChain(2), [0.9, 1.1, 2.1], 0.9)
     >>> [len(set(row.round(9))) for row in diagram.points[:2]], diagram.diverged.tolist()
     ([1, 2], [False, False, True])
+
+    Off the diagonal the same 2-cycle is reached by both parameters:
+
+    >>> from stabcore import ScalarFactorization
+    >>> diagram = bifurcation_diagram(ScalarFactorization(), [1.1], [0.9, 0.8], keep=2)
+    >>> diagram.points.shape, float(np.ptp(diagram.points, axis=-1).max().round(9))
+    ((1, 2, 2), 0.0)
     """
     values = check.finite_array("parameters", parameters, ndim=1)
     x = check.finite_array("start", start)
+    wait = check.integer("transient", transient, minimum=0)
+    size = check.integer("keep", keep)
+    if isinstance(map, Problem) and _in_space(map, values, x):
+        return _diagram_in_space(map, values, x, wait, size)
     if x.shape not in {(), values.shape}:
         raise ValueError(
             f"start must be a number or have one entry per parameter ({values.size}), "
             f"got shape {x.shape}."
         )
-    wait = check.integer("transient", transient, minimum=0)
-    points = np.empty((check.integer("keep", keep), values.size))
+    points = np.empty((size, values.size))
     x = np.broadcast_to(x, values.shape).copy()
     step = LineMap(map) if isinstance(map, Problem) else map
     slope = chain_slope(step)
@@ -131,10 +153,40 @@ def bifurcation_diagram(
             for row in points:
                 x = step(x, values)
                 row[:] = x
-    kept = points.T.copy()
-    diverged = np.asarray(~(np.abs(kept) < CEILING).all(axis=1))
+    return _diagram(values, points.T.copy())
+
+
+def _diagram(values: Array, kept: Array) -> BifurcationDiagram:
+    """Return the diagram of the kept points, shape (P, keep) or (P, keep, D)."""
+    diverged = np.asarray(~(np.abs(kept) < CEILING).reshape(values.size, -1).all(axis=1))
     kept[diverged] = np.nan
     return BifurcationDiagram(parameters=values, points=kept, diverged=diverged)
+
+
+def _in_space(problem: Problem, values: Array, start: Array) -> bool:
+    """Return whether a start is a point of the problem's parameters, not of its line."""
+    dimension = problem.n_parameters
+    if start.shape == (dimension,) == values.shape:
+        raise ValueError(
+            f"start of shape ({dimension},) may be one point of all {dimension} parameters or a "
+            f"number for each of {dimension} step sizes; pass [start] for the first, "
+            "LineMap(problem) for the second."
+        )
+    return start.shape in {(dimension,), (1, dimension), (values.size, dimension)}
+
+
+def _diagram_in_space(
+    problem: Problem, values: Array, start: Array, wait: int, size: int
+) -> BifurcationDiagram:
+    """Follow gradient descent at all step sizes together."""
+    x = np.broadcast_to(start, (values.size, problem.n_parameters))
+    kept = np.empty((values.size, size, problem.n_parameters))
+    with np.errstate(over="ignore", invalid="ignore"):
+        for i in range(-wait, size):
+            x = x - values[:, None] * problem.gradient(x)
+            if i >= 0:
+                kept[:, i] = x
+    return _diagram(values, kept)
 
 
 @njit(nogil=True)
@@ -420,7 +472,7 @@ class PeriodDoublings:
         Where the multiplier of the cycle of period 2^i is −1.
     errors : array, shape (n,)
         Estimated numerical error of each.
-    cycles : tuple of arrays, shapes (1,), (2,), (4,), ...
+    cycles : tuple of arrays, shapes (1,), (2,), (4,), ...; or (1, D), (2, D), (4, D), ...
         The cycles there.
     """
 
@@ -468,7 +520,7 @@ def period_doublings(
     problem: MapLike,
     count: int = 6,
     *,
-    start: float = 1.0,
+    start: ArrayLike = 1.0,
     first: float | None = None,
 ) -> PeriodDoublings:
     r"""Return the first step sizes of the period-doubling cascade.
@@ -477,20 +529,25 @@ def period_doublings(
     multiplier is −1 by secants. The cycle of twice the period just beyond is found by iteration,
     and where to look for the next doubling follows from Feigenbaum's constant.
 
+    With a start of shape (D,) this happens in the space of a problem's parameters, without a line.
+    From the isolated minimum near the start the stable cycle is continued in the step size until a
+    multiplier leaves the unit circle, and that must be at −1. The first value is 2/λ_max of the
+    Hessian.
+
     Source: standard; first value 2/k for chains and √5 − 1 for the second of the scalar
     factorisation: our derivation.
 
     Parameters
     ----------
     problem : Problem or ScalarMap
-        A problem stands for its `LineMap` along (1, ..., 1).
+        A problem stands for its `LineMap` along (1, ..., 1) unless `start` has shape (D,).
     count : int
         How many.
-    start : float
+    start : float, or array of shape (D,) for a problem
         Near the minimum (the fixed point).
     first : float, optional
         Near the first doubling. Needed unless the map comes from a problem, where it is
-        2 / (the curvature at the minimum).
+        2 / (the curvature at the minimum); not with a start of shape (D,).
 
     Returns
     -------
@@ -500,7 +557,9 @@ def period_doublings(
     ------
     ValueError
         If an argument is invalid, there is no minimum near `start`, or no stable cycle of twice
-        the period follows a doubling.
+        the period follows a doubling; in the space of parameters also if the minimum is not
+        isolated (a multiplier is 1 at every step size), or a multiplier leaves the unit circle
+        elsewhere than at −1.
 
     Examples
     --------
@@ -508,9 +567,27 @@ def period_doublings(
     >>> doublings = period_doublings(ScalarFactorization(), 3)
     >>> doublings.step_sizes.round(10).tolist()
     [1.0, 1.2360679775, 1.2880317545]
+
+    A minimum in the plane, L = ½(u² − 1)² + ½v²: the same cascade with half the step sizes.
+
+    >>> from stabcore import Problem
+    >>> class Valley(Problem):
+    ...     n_parameters, probabilities = 2, np.full(2, 0.5)
+    ...     def residuals(self, theta, samples=None):
+    ...         return np.sqrt(2) * (theta ** [2, 1] - [1, 0])
+    ...     def jacobian(self, theta, samples=None):
+    ...         return np.sqrt(2) * (theta * [2, 0] + [0, 1])[..., None] * np.eye(2)
+    ...     def residual_curvature(self, theta, weights):
+    ...         return np.sqrt(8) * weights[..., None] * np.diag([1, 0])
+    >>> period_doublings(Valley(), 3, start=[1.1, 0.1]).step_sizes.round(10).tolist()
+    [0.5, 0.6180339887, 0.6440158772]
     """
-    family = as_scalar_map(problem)
     total = check.integer("count", count)
+    if isinstance(problem, Problem) and np.ndim(start) > 0:
+        if first is not None:
+            raise ValueError("first must not be given with a start of shape (D,): it is computed.")
+        return _doublings_in_space(problem, total, start)
+    family = as_scalar_map(problem)
     points = np.array([check.real("start", start)])
     if first is not None:
         guess = check.real("first", first)
@@ -618,6 +695,121 @@ def _settle(family: ScalarMap, x: float, parameter: float, period: int) -> Array
             for i in range(period):
                 orbit[i] = family(orbit[i - 1], parameter)
     return orbit
+
+
+def _doublings_in_space(problem: Problem, total: int, start: ArrayLike) -> PeriodDoublings:
+    """Return the cascade that begins at an isolated minimum near the start, shape (D,)."""
+    point = check.finite_array("start", start, ndim=1)
+    points = check.parameters("start", point, problem.n_parameters)[None]
+    points, steepest = _isolated_minimum(problem, points)
+    guess = 1.9 / steepest  # where the minimum is still stable
+    window = 0.4 / steepest  # about as far as the next doubling
+    values, errors, cycles = [], [], []
+    for _ in range(total):
+        value, error, points, direction = _flip_in_space(problem, points, guess, window)
+        values.append(value)
+        errors.append(error)
+        cycles.append(points)
+        if len(values) > 1:
+            window = (value - values[-2]) / FEIGENBAUM
+        if len(values) < total:
+            guess, points = _doubled_in_space(problem, points, direction, value, window)
+    return PeriodDoublings(
+        step_sizes=np.array(values), errors=np.array(errors), cycles=tuple(cycles)
+    )
+
+
+def _isolated_minimum(problem: Problem, points: Array) -> tuple[Array, float]:
+    """Return the isolated minimum near a guess, shape (1, D), and the largest curvature there."""
+    minimum, converged = refine_orbit(problem, 1.0, points)
+    curvatures = np.linalg.eigvalsh(problem.hessian(minimum[0])) if converged else np.zeros(1)
+    if curvatures[0] > FLAT * curvatures[-1]:
+        return minimum, float(curvatures[-1])
+    if curvatures[-1] > 0 and curvatures[0] >= -FLAT * curvatures[-1]:
+        raise ValueError(
+            "the minimum near start is not isolated: its smallest curvature is 0, a multiplier is "
+            "1 at every step size, and each minimum of a manifold has a first doubling of its own; "
+            "pass LineMap(problem, direction) for an invariant line across the manifold."
+        )
+    raise ValueError(
+        f"no minimum with positive curvatures was found from start = {points[0].tolist()}; "
+        "pass a start closer to it."
+    )
+
+
+def _leading(problem: Problem, points: Array, rate: float) -> tuple[complex, Array, Array]:
+    """Return the multiplier of largest modulus near a guess, its direction, and the cycle."""
+    # NaN where the guess leads to no cycle, or to one of half the period.
+    cycle, converged = refine_orbit(problem, rate, points)
+    half = np.roll(cycle, len(cycle) // 2, axis=0)
+    merged = len(cycle) > 1 and np.abs(cycle - half).max() <= SAME * (1 + np.abs(cycle).max())
+    if merged or not converged:
+        return complex("nan"), np.full(problem.n_parameters, np.nan), cycle
+    product = np.eye(problem.n_parameters)
+    for factor in gd_jacobian(problem, cycle, rate):
+        product = factor @ product
+    eigenvalues, vectors = np.linalg.eig(product)
+    first = int(np.abs(eigenvalues).argmax())
+    return complex(eigenvalues[first]), vectors[:, first].real, cycle
+
+
+def _flip_in_space(
+    problem: Problem, points: Array, guess: float, window: float
+) -> tuple[float, float, Array, Array]:
+    """Return where a stable cycle has the multiplier −1, the error, the cycle, the direction."""
+    low = high = guess
+    for _ in range(8 * MARCH):  # until the modulus of a multiplier passes 1
+        multiplier, _, following = _leading(problem, points, high)
+        if not abs(multiplier) < 1:
+            break
+        points, low, high = following, high, high + window / 8
+    if not abs(multiplier) >= 1:
+        raise ValueError(
+            f"the stable cycle of period {len(points)} could not be followed from "
+            f"{guess:.12g} to a doubling: it ends near {high:.6g}, or stays stable beyond."
+        )
+
+    def excess(rate: float) -> float:
+        return abs(_leading(problem, points, rate)[0]) - 1
+
+    value = brentq(excess, low, high, xtol=EPS * high, rtol=4 * EPS)
+    multiplier, direction, cycle = _leading(problem, points, value)
+    if not abs(multiplier + 1) < 1e-4:
+        raise ValueError(
+            f"the cycle of period {len(points)} loses its stability at {value:.12g}, but not by a "
+            f"period doubling: the multiplier {multiplier:.4g} leaves the unit circle; "
+            "a smaller count returns the doublings before it."
+        )
+    # The scatter of the multiplier at neighbouring floats over its slope, as in one dimension.
+    width = 1e-3 * window
+    slope = excess(value + width) / width
+    offsets = EPS * value * np.arange(-4, 5)
+    noise = max(abs(excess(value + offset) - slope * offset) for offset in offsets)
+    return value, noise / abs(slope) + EPS * value, cycle, direction
+
+
+def _doubled_in_space(
+    problem: Problem, points: Array, direction: Array, value: float, window: float
+) -> tuple[float, Array]:
+    """Return a step size beyond a doubling, and the stable cycle of twice the period there."""
+    period = 2 * len(points)
+    for fraction in (0.5, 0.7, 0.35, 0.2, 0.1, 0.05):
+        rate = value + fraction * window
+        orbit = np.empty((period, problem.n_parameters))
+        orbit[-1] = points[0] + 1e-3 * (1 + np.abs(points[0]).max()) * direction
+        with np.errstate(over="ignore", invalid="ignore"):
+            for t in range(64 * period):
+                before = orbit[(t - 1) % period]
+                orbit[t % period] = before - rate * problem.gradient(before)
+        if not np.isfinite(orbit).all():
+            continue
+        multiplier, _, cycle = _leading(problem, orbit, rate)
+        if abs(multiplier) < 1:
+            return rate, cycle
+    raise ValueError(
+        f"no stable cycle of period {period} follows the doubling at {value:.12g}: the flip is "
+        "subcritical, or the count is too large for double precision."
+    )
 
 
 def flip_is_supercritical(second: float, third: float, fourth: float) -> bool:

@@ -66,6 +66,8 @@ class Cycle:
         In the order of the orbit, the lexicographically smallest first.
     multipliers : array of complex, shape (D,)
         Eigenvalues of the derivative along the cycle, the largest modulus first.
+    multiplier_error : float
+        How far off each can be, by the theorem of Bauer and Fike: as good as the radius.
     residual : float
         max_i |G(x_i) − x_{i+1}|, as computed.
     radius : float
@@ -81,6 +83,7 @@ class Cycle:
 
     points: Array
     multipliers: NDArray[np.complex128]
+    multiplier_error: float
     residual: float
     radius: float
     stability: str
@@ -288,6 +291,50 @@ def multipliers(
             "take points from find_cycles, or raise tolerance."
         )
     return _eigenvalues(_transfer(gd_jacobian(problem, cycle, rate)))
+
+
+def refine_orbit(problem: Problem, step_size: float, points: ArrayLike) -> tuple[Array, bool]:
+    r"""Return the cycle near a guess, by the solver of `find_cycles`.
+
+    Source: standard (multiple shooting).
+
+    Parameters
+    ----------
+    problem : Problem
+        With a Hessian (`residual_curvature`).
+    step_size : float
+        η > 0.
+    points : array, shape (p, D)
+        The guess, in the order of the orbit.
+
+    Returns
+    -------
+    points : array, shape (p, D)
+    converged : bool
+        Whether they are a cycle inside the domain of smoothness; its smallest period may be a
+        divisor of p.
+
+    Raises
+    ------
+    ValueError
+        If an argument is invalid; the message names it.
+
+    Examples
+    --------
+    >>> from stabcore import ScalarFactorization
+    >>> cycle, converged = refine_orbit(ScalarFactorization(), 1.2, [[0.7, 0.7], [1.1, 1.1]])
+    >>> float(multipliers(ScalarFactorization(), 1.2, cycle)[0].real.round(12)), converged
+    (-0.68, True)
+    """
+    rate = check.step_size(step_size)
+    guess = check.finite_array("points", points, ndim=2)
+    check.parameters("points", guess, problem.n_parameters)
+    if not _smooth(problem, guess).all():
+        return guess, False
+    solved = _solve(problem, rate, guess[None], 1e-12, 100)[0]
+    gap = float(_norms(_shooting(problem, rate, solved)))
+    converged = gap <= 1e-12 * (1 + float(np.abs(solved).max()))
+    return solved, converged and _inside(problem, solved)
 
 
 def boundary_cycles(step_size: float, period: int) -> Array:
@@ -583,6 +630,7 @@ def _certified(problem: Problem, rate: float, points: Array, rng: np.random.Gene
     return Cycle(
         points=points,
         multipliers=spectrum,
+        multiplier_error=error,
         residual=residual,
         radius=radius,
         stability=_stability(spectrum, error, isolated),

@@ -9,13 +9,15 @@ and in one dimension much more can be said: how its cycles change with η is in 
 its exponent is the mean of log|G'| along an orbit.
 
 Both take any object with `map(x, parameter)` and `map.derivative(x, parameter)`,
-elementwise over arrays; a `Problem` is turned into such a map by `LineMap`.
+elementwise over arrays; a `Problem` is turned into such a map by `LineMap`. A problem without an
+invariant line, or off it, is followed in the space of its parameters: pass a start of shape (D,).
 """
 
 from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias, cast
 
@@ -26,6 +28,7 @@ from scipy import stats
 from stabcore import _validation as check
 from stabcore._validation import Array
 from stabcore.exponent import Exponent, ExponentWarning
+from stabcore.orbits import find_cycles
 from stabcore.problems import Problem, ReluPair, ScalarChain, ScalarFactorization
 
 CEILING = 1e100  # an orbit beyond it has diverged
@@ -118,7 +121,8 @@ class LineMap:
         if worst > 1e-10 * max(1.0, float(np.abs(gradient).max())):
             raise ValueError(
                 f"direction {self.direction.tolist()} spans no invariant line: the gradient leaves "
-                f"it by up to {worst:.3g}; pass the direction of a symmetric line of parameters."
+                f"it by up to {worst:.3g}; pass the direction of a symmetric line of parameters, "
+                f"or a start of shape ({self.problem.n_parameters},) where that is possible."
             )
 
 
@@ -227,18 +231,23 @@ def as_scalar_map(value: MapLike) -> ScalarMap:
 def map_exponent(
     map: MapLike,
     parameter: float,
-    start: float = 0.5,
+    start: ArrayLike = 0.5,
     *,
     steps: int = 10_000,
     transient: int = 1000,
     replicas: int = 64,
     rng: int | np.random.Generator | None = 0,
 ) -> Exponent:
-    r"""Return the exponent of a one-dimensional map: the mean of log|G'(x_t)| along an orbit.
+    r"""Return the largest Lyapunov exponent: in one dimension, the mean of log|G'(x_t)|.
 
     An orbit that settles on a stable cycle has exactly the exponent log|multiplier|/p, −∞ where the
     multiplier is 0. Otherwise orbits of nearby starts are followed, and their time averages give
     the estimate and its standard error.
+
+    With a start of shape (D,) a problem is followed in the space of its parameters, line or no
+    line: the multiplier is then the one of largest modulus, and the mean is that of the growth
+    log|DG(θ_t)v| of a unit tangent vector v that is carried along. It is 0 where the orbit
+    converges to a manifold of minima.
 
     Source: standard.
 
@@ -247,7 +256,7 @@ def map_exponent(
     map : Problem or ScalarMap
     parameter : float
         The step size, for gradient descent.
-    start : float
+    start : float, or array of shape (D,) for a problem
     steps, transient : int
         Steps of each orbit that are averaged, and before.
     replicas : int
@@ -278,38 +287,117 @@ def map_exponent(
     True
     >>> map_exponent(BalancedChain(2), 0.5, 0.9).value
     -inf
+
+    In two dimensions, on a stable 2-cycle with the multipliers 9 − 2(1 + η)² and 3 − 2η:
+
+    >>> exponent = map_exponent(ScalarFactorization(), 1.2, [0.9, 0.8])
+    >>> round(math.exp(2 * exponent.value), 10), exponent.method
+    (0.68, 'stable cycle of period 2')
     """
-    family = as_scalar_map(map)
-    value = check.real("parameter", parameter)
-    origin = check.real("start", start)
     length = check.integer("steps", steps, minimum=100)
     wait = check.integer("transient", transient, minimum=0)
     count = check.integer("replicas", replicas, minimum=2)
-    x = np.full(count, origin)
-    x[1:] += 1e-3 * (1 + abs(origin)) * check.generator(rng).uniform(-1, 1, size=count - 1)
+    generator = check.generator(rng)
+    if isinstance(map, Problem) and np.ndim(start) > 0:
+        rate = check.step_size(parameter, "parameter")
+        point = check.finite_array("start", start, ndim=1)
+        check.parameters("start", point, map.n_parameters)
+        return _exponent_in_space(map, rate, _nearby(point, count, generator), wait, length)
+    family = as_scalar_map(map)
+    value = check.real("parameter", parameter)
+    x = _nearby(np.array(check.real("start", start)), count, generator)
+    return _exponent_on_line(family, value, x, wait, length)
+
+
+def _nearby(start: Array, count: int, rng: np.random.Generator) -> Array:
+    """Return the start and count − 1 neighbours of it, shape (count, ...)."""
+    starts = np.stack([start] * count)
+    starts[1:] += 1e-3 * (1 + np.abs(start)) * rng.uniform(-1, 1, size=(count - 1, *start.shape))
+    return starts
+
+
+def _exponent_on_line(
+    family: ScalarMap, value: float, x: Array, wait: int, length: int
+) -> Exponent:
+    """Return the exponent of a one-dimensional map from starts x, shape (R,)."""
+    halves = np.zeros((2, x.size))
     with np.errstate(over="ignore", invalid="ignore"):
         for _ in range(wait):
             x = family(x, value)
-        _require_orbit(family, x, value)
+        _require_orbit(getattr(family, "smooth", None), x, value)
         stable = _stable_cycle_exponent(family, float(x[0]), value)
         if stable is not None:
             return stable
-        halves = np.zeros((2, count))
         for t in range(length):
             halves[2 * t // length] += np.log(np.abs(family.derivative(x, value)))
             x = family(x, value)
-        _require_orbit(family, x, value)
+        _require_orbit(getattr(family, "smooth", None), x, value)
     return _time_average(halves, length)
 
 
-def _require_orbit(family: ScalarMap, x: Array, parameter: float) -> None:
+def _exponent_in_space(
+    problem: Problem, rate: float, points: Array, wait: int, length: int
+) -> Exponent:
+    """Return the largest exponent of gradient descent from points of shape (R, D)."""
+    tangents = np.random.default_rng(0).normal(size=points.shape)  # any will do, but not a zero
+    halves = np.zeros((2, len(points)))
+    alive = getattr(problem, "alive", None)
+    with np.errstate(all="ignore"):
+        for t in range(-wait, length):
+            if t == 0:
+                _require_orbit(alive, points, rate)
+                stable = _stable_orbit_exponent(problem, points[0], rate)
+                if stable is not None:
+                    return stable
+            tangents = tangents - rate * (problem.hessian(points) @ tangents[..., None])[..., 0]
+            points = points - rate * problem.gradient(points)
+            growth = np.linalg.norm(tangents, axis=-1)
+            tangents = tangents / growth[:, None]
+            if t >= 0:
+                halves[2 * t // length] += np.log(growth)
+        _require_orbit(alive, points, rate)
+    if not np.isfinite(halves).all():
+        raise ValueError(
+            f"the derivative along the orbit is 0 or no number at parameter {rate:g}; "
+            "choose another start or step size."
+        )
+    return _time_average(halves, length)
+
+
+def _stable_orbit_exponent(problem: Problem, point: Array, rate: float) -> Exponent | None:
+    """Return log|leading multiplier|/p if an orbit is settling on a stable cycle, else None."""
+    window = np.stack([point] * (2 * LONGEST_PERIOD))
+    for t in range(1, len(window)):
+        window[t] = window[t - 1] - rate * problem.gradient(window[t - 1])
+    scale = 1 + np.abs(window).max()
+    gaps = (np.abs(window[p:] - window[:-p]).max() for p in range(1, LONGEST_PERIOD + 1))
+    period = next((p for p, gap in enumerate(gaps, start=1) if gap <= 1e-4 * scale), None)
+    if period is None:
+        return None
+    cycles = find_cycles(problem, rate, period, starts=window[-1:], transient=0).stable
+    if not cycles or np.abs(cycles[0].points - window[-1]).max(axis=1).min() > 1e-2 * scale:
+        return None
+    leading, error = float(abs(cycles[0].multipliers[0])), cycles[0].multiplier_error
+    value = _log(leading) / period
+    return Exponent(
+        value=value,
+        lower=_log(leading - error) / period,
+        upper=_log(leading + error) / period if leading else value,
+        kind="deterministic",
+        method=f"stable cycle of period {period}",
+        evaluations=period,
+    )
+
+
+def _require_orbit(
+    smooth: Callable[[Array], NDArray[np.bool_]] | None, x: Array, parameter: float
+) -> None:
     """Refuse orbits that diverged or died."""
     if not (np.abs(x) < CEILING).all():
         raise ValueError(
             f"the orbit diverges at parameter {parameter:g}; choose another start, or a parameter "
             "at which orbits stay bounded."
         )
-    smooth = getattr(family, "smooth", None)
     if smooth is not None and not smooth(x).all():
         raise ValueError(
             f"the orbit leaves the domain of smoothness at parameter {parameter:g}: a ReLU died, "
@@ -364,7 +452,7 @@ def _time_average(halves: Array, length: int) -> Exponent:
             f"the second half of the run differs from the first by {drift:.2g}; "
             "raise transient and steps"
         )
-        warnings.warn(f"map_exponent: {status}.", ExponentWarning, stacklevel=3)
+        warnings.warn(f"map_exponent: {status}.", ExponentWarning, stacklevel=4)
     return Exponent(
         value=value,
         lower=value - quantile * error,

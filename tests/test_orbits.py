@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from stabcore.bifurcations import balanced_two_cycle
 from stabcore.gd import gd_map
-from stabcore.orbits import Outcome, boundary_cycles, find_cycles, multipliers
+from stabcore.orbits import Outcome, boundary_cycles, find_cycles, multipliers, refine_orbit
 from stabcore.problems import (
     LinearRegression,
     PiecewiseQuartic,
@@ -67,6 +67,28 @@ def positive_diagonal(cycles):
     return [
         c for c in cycles if np.allclose(c.points[:, 0], c.points[:, 1]) and (c.points > 0).all()
     ]
+
+
+def test_a_guess_is_refined_to_the_cycle_or_reported():
+    problem, closed = ScalarFactorization(), balanced_two_cycle(1.2)
+    points, converged = refine_orbit(problem, 1.2, closed[:, None] + [[0.02, -0.01], [0.0, 0.03]])
+    assert converged
+    assert points == pytest.approx(np.stack([closed, closed], axis=1), abs=1e-14)
+    assert not refine_orbit(Endless(), 0.1, [[0.3]])[1]  # no cycle
+    assert not refine_orbit(ReluPair(), 0.2, [[-0.5, 0.5]])[1]  # a dead network
+    with pytest.raises(ValueError, match=r"points must have shape \(..., 2\)"):
+        refine_orbit(problem, 1.2, [[1.0]])
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.floats(1.01, 1.9))
+def test_the_error_of_the_multipliers_covers_it(a):
+    (cycle,) = positive_diagonal(
+        find_cycles(ScalarFactorization(), a, 2, starts=[[x, x] for x in balanced_two_cycle(a)])
+    )
+    expected = sorted([9 - 2 * (1 + a) ** 2, 3 - 2 * a])
+    assert np.abs(np.sort(cycle.multipliers.real) - expected).max() <= cycle.multiplier_error
+    assert cycle.multiplier_error < 1e-6 or a < 1.05
 
 
 @settings(deadline=None, max_examples=20)
