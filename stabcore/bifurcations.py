@@ -103,6 +103,8 @@ def bifurcation_diagram(
 
     Raises
     ------
+    TypeError
+        If `map` is neither a problem nor a function.
     ValueError
         If an argument is invalid; the message names it.
 
@@ -136,6 +138,10 @@ def bifurcation_diagram(
     points = np.empty((size, values.size))
     x = np.broadcast_to(x, values.shape).copy()
     step = LineMap(map) if isinstance(map, Problem) else map
+    if not callable(step):
+        raise TypeError(
+            f"map must be a Problem or a function map(x, parameter), got {type(map).__name__}."
+        )
     slope = chain_slope(step)
     if slope is not None:
         run_replicas(

@@ -35,6 +35,7 @@ def gd_map(problem: Problem, theta: Array, step_size: float) -> Array:
     >>> gd_map(ScalarFactorization(), np.array([2.0, 1.0]), 0.5)
     array([1.5, 0. ])
     """
+    check.instance("problem", problem, Problem)
     point = check.parameters("theta", theta, problem.n_parameters)
     return point - check.step_size(step_size) * problem.gradient(point)
 
@@ -61,6 +62,7 @@ def gd_jacobian(problem: Problem, theta: Array, step_size: float) -> Array:
     array([[ 0.5, -0.5],
            [-0.5,  0.5]])
     """
+    check.instance("problem", problem, Problem)
     point = check.parameters("theta", theta, problem.n_parameters)
     return np.eye(problem.n_parameters) - check.step_size(step_size) * problem.hessian(point)
 
@@ -184,6 +186,7 @@ def bad_step_sizes(
     >>> bad_step_sizes(DiagonalLinearNetwork([[1.0]], [1.0]))
     array([], dtype=float64)
     """
+    check.instance("problem", problem, Problem)
     count = check.integer("samples", samples, minimum=2)
     spread = check.real("scale", scale, above=0.0)
     points = check.generator(rng).normal(scale=spread, size=(count, problem.n_parameters))

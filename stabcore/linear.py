@@ -160,6 +160,7 @@ def interpolate(network: LinearNetwork, theta: ArrayLike) -> Array:
     >>> interpolate(network, np.array([3.0, 2.0]))
     array([0.5, 2. ])
     """
+    check.instance("network", network, LinearNetwork)
     layers = network.layers(check.parameters("theta", theta, network.n_parameters))
     outputs, inputs = network.shapes[-1][0], network.shapes[0][1]
     narrowest = min((rows for rows, _ in network.shapes[:-1]), default=max(outputs, inputs))

@@ -220,6 +220,7 @@ def find_cycles(
     >>> [float(cycle.multipliers[0].real.round(10)) for cycle in cycles.stable]
     [-0.68, -0.68]
     """
+    check.instance("problem", problem, Problem)
     rate = check.step_size(step_size)
     count = check.integer("period", period)
     threshold = check.real("tolerance", tolerance, above=0.0)
@@ -280,6 +281,7 @@ def multipliers(
     >>> multipliers(problem, 1.5, [problem.minimum(2.0)]).real.round(12)
     array([-2.,  1.])
     """
+    check.instance("problem", problem, Problem)
     rate = check.step_size(step_size)
     limit = check.real("tolerance", tolerance, above=0.0)
     cycle = check.finite_array("points", points, ndim=2)
@@ -326,6 +328,7 @@ def refine_orbit(problem: Problem, step_size: float, points: ArrayLike) -> tuple
     >>> float(multipliers(ScalarFactorization(), 1.2, cycle)[0].real.round(12)), converged
     (-0.68, True)
     """
+    check.instance("problem", problem, Problem)
     rate = check.step_size(step_size)
     guess = check.finite_array("points", points, ndim=2)
     check.parameters("points", guess, problem.n_parameters)

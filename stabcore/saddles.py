@@ -580,6 +580,7 @@ def escape_times(
 
 def _one_point(problem: Problem, point: ArrayLike, name: str = "point") -> Array:
     """Return `point` as parameters of `problem`, shape (D,)."""
+    check.instance("problem", problem, Problem)
     theta = check.parameters(name, point, problem.n_parameters)
     if theta.ndim != 1:
         raise ValueError(f"{name} must have 1 dimension, got shape {theta.shape}; pass one point.")

@@ -382,6 +382,7 @@ def stochastic_gradient_descent(
     >>> float(runs.ends[0].prod().round(9))
     1.0
     """
+    check.instance("problem", problem, Problem)
     weights = problem.probabilities if probabilities is None else probabilities
     sampling = Sampling(problem.n_samples, batch_size, weights)
     return _run(problem, starts, step_size, steps, record_every, sampling, check.generator(rng))
@@ -396,6 +397,7 @@ def _run(
     sampling: Sampling | None,
     rng: np.random.Generator | None,
 ) -> Runs:
+    check.instance("problem", problem, Problem)
     theta = check.finite_array("starts", starts, ndim=2)
     if theta.shape[1] != problem.n_parameters:
         raise ValueError(

@@ -8,6 +8,7 @@ import pytest
 from stabcore import (
     DiagonalLinearNetwork,
     FiniteLaw,
+    LineMap,
     Minimum,
     ReluPair,
     Sampling,
@@ -15,9 +16,16 @@ from stabcore import (
     SGDLaw,
     StableSet,
     TwoLayerNetwork,
+    asymptotic_gradient_norm,
     bad_step_sizes,
+    basin,
+    bifurcation_diagram,
+    converged_fraction,
+    cycle_branches,
     exact_runs,
+    find_cycles,
     find_minimum,
+    fold_curves,
     gd_exponent,
     gd_jacobian,
     gd_log_abs_det,
@@ -25,7 +33,12 @@ from stabcore import (
     gradient_descent,
     irregularities,
     lyapunov_exponent,
+    map_exponent,
     monte_carlo,
+    multipliers,
+    period_doublings,
+    preimage_counts,
+    saddle_type,
     sgd_exponent,
     stability,
     stable_arcs,
@@ -366,3 +379,34 @@ def test_a_long_value_is_shortened_in_the_message():
 def test_a_batch_larger_than_the_data_is_legal_with_replacement():
     assert Sampling(2, 5, replacement=True).count == 6
     assert Sampling(2, 5, [0.25, 0.75]).replacement
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: find_minimum(x, [1.0]),
+        lambda x: gd_map(x, THETA, 0.5),
+        lambda x: gd_jacobian(x, THETA, 0.5),
+        lambda x: bad_step_sizes(x),
+        lambda x: gradient_descent(x, [THETA], 0.5, 1),
+        lambda x: stochastic_gradient_descent(x, [THETA], 0.5, 1),
+        lambda x: exact_runs(x, 0.5, 3.0, 0.5, 1),
+        lambda x: find_cycles(x, 0.5, 2),
+        lambda x: multipliers(x, 0.5, [THETA]),
+        lambda x: LineMap(x),
+        lambda x: bifurcation_diagram(x, [0.5]),
+        lambda x: cycle_branches(x, [0.5], 2, (0.0, 1.0)),
+        lambda x: period_doublings(x, 2),
+        lambda x: map_exponent(x, 0.5),
+        lambda x: basin(x, [1.0], [1.0], 0.5, 1),
+        lambda x: converged_fraction(x, [THETA], 0.5, 1),
+        lambda x: asymptotic_gradient_norm(x, [THETA], 0.5, 1),
+        lambda x: preimage_counts(x, 0.5, THETA),
+        lambda x: fold_curves(x, 0.5),
+        lambda x: saddle_type(x, [0.0, 0.0]),
+    ],
+)
+@pytest.mark.parametrize("thing", [None, "network", np.eye(2)])
+def test_what_is_no_problem_is_refused(call, thing):
+    with pytest.raises(TypeError, match=r"must be a (Problem|Scalar)|expected a Problem"):
+        call(thing)
