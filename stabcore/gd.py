@@ -145,6 +145,7 @@ def spectral_exponent(scaled: Array) -> Exponent:
 def bad_step_sizes(
     problem: Problem,
     *,
+    around: ArrayLike | None = None,
     samples: int = 8,
     scale: float = 1.0,
     rng: int | np.random.Generator | None = 0,
@@ -163,10 +164,12 @@ def bad_step_sizes(
     ----------
     problem : Problem
         With a Hessian (`residual_curvature`).
+    around : array, shape (D,), optional
+        Centre of the random points, for another piece than that of 0, the default.
     samples : int
         Number of random points, at least 2.
     scale : float
-        Their standard deviation around 0.
+        Their standard deviation.
     rng : int, numpy.random.Generator or None
         Seed of the points.
 
@@ -189,10 +192,12 @@ def bad_step_sizes(
     check.instance("problem", problem, Problem)
     count = check.integer("samples", samples, minimum=2)
     spread = check.real("scale", scale, above=0.0)
-    points = check.generator(rng).normal(scale=spread, size=(count, problem.n_parameters))
+    size = problem.n_parameters
+    centre = np.zeros(size) if around is None else check.parameters("around", around, size)
+    points = centre + check.generator(rng).normal(scale=spread, size=(count, size))
     spectra = np.linalg.eigvalsh(problem.hessian(points))
     # Eigenvalues of a symmetric matrix are known to a few roundings of its norm.
-    tolerance = 16 * problem.n_parameters * np.finfo(float).eps * np.abs(spectra).max()
+    tolerance = 16 * size * np.finfo(float).eps * np.abs(spectra).max()
     distance = np.abs(spectra[0][:, None, None] - spectra[None, 1:, :]).min(axis=-1).max(axis=-1)
     common = spectra[0][(distance < tolerance) & (spectra[0] > tolerance)]
     distinct = common[np.diff(common, prepend=-np.inf) > tolerance]

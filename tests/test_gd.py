@@ -200,3 +200,11 @@ def test_depth_one_has_the_bad_steps_of_linear_regression():
     inputs = np.array([[1.0, 2.0], [0.0, 1.0], [3.0, -1.0]])
     shallow = LinearNetwork(inputs, np.ones((3, 2)))
     assert bad_step_sizes(shallow) == pytest.approx(2 * bad_step_sizes(Linear(inputs)), rel=1e-9)
+
+
+def test_bad_step_sizes_of_the_piece_around_a_point():
+    quartic = PiecewiseQuartic()
+    assert bad_step_sizes(quartic, around=[5.0], scale=0.1).tolist() == [0.5]
+    assert bad_step_sizes(quartic, around=[0.5], scale=0.1).size == 0
+    with pytest.raises(ValueError, match="around must have shape"):
+        bad_step_sizes(quartic, around=[1.0, 2.0])
