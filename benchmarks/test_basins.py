@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stabcore import Fate, ScalarFactorization
-from stabcore.basins import basin
+from stabcore.descent.basins import basin
 
 SIDE, NAIVE_SIDE, STEPS, REACH = 1_000, 50, 500, 3.0
 

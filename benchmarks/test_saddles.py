@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 
-from stabcore.neuron import neuron_runs
-from stabcore.phases import saddle_grid
-from stabcore.signals import FiniteSignal, GaussianSignal, LabelFlips
+from stabcore.problems.signals import FiniteSignal, GaussianSignal, LabelFlips
+from stabcore.saddles.phases import saddle_grid
+from stabcore.simulation.neuron import neuron_runs
 
 CELLS, SAMPLES = 400, 64
 SIDE, REPLICAS, STEPS, NAIVE_STEPS = 60, 256, 10_000, 20

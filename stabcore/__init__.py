@@ -1,14 +1,19 @@
 """Which minima can gradient descent and SGD find? The exponents μ and λ that decide it."""
 
-from stabcore.basins import asymptotic_gradient_norm, basin, converged_fraction
-from stabcore.bifurcations import bifurcation_diagram, cycle_branches, period_doublings
+from stabcore.descent.basins import asymptotic_gradient_norm, basin, converged_fraction
+from stabcore.descent.branches import cycle_branches
+from stabcore.descent.cycles import Cycle, Cycles, find_cycles, multipliers
+from stabcore.descent.diagrams import bifurcation_diagram
+from stabcore.descent.doublings import period_doublings
+from stabcore.descent.inverse import fold_curves, preimage_counts, preimages
+from stabcore.descent.lines import BalancedChain, LineMap
+from stabcore.descent.map import bad_step_sizes, gd_jacobian, gd_log_abs_det, gd_map
+from stabcore.descent.orbit_exponent import map_exponent
 from stabcore.exponent import Exponent, ExponentWarning
-from stabcore.gd import bad_step_sizes, gd_exponent, gd_jacobian, gd_log_abs_det, gd_map
 from stabcore.lyapunov import (
     closed_form,
     determinant_bound,
     enclosure,
-    lyapunov_exponent,
     lyapunov_spectrum,
     mean_square_edge,
     mean_square_exponent,
@@ -18,24 +23,8 @@ from stabcore.lyapunov import (
     tail_index,
     transfer,
 )
-from stabcore.minima import Minimum, find_minimum
-from stabcore.neuron import NeuronFate, neuron_runs
-from stabcore.orbits import Cycle, Cycles, find_cycles, multipliers
-from stabcore.phases import phase, phase_boundary, saddle_grid
-from stabcore.preimages import fold_curves, preimage_counts, preimages
-from stabcore.problems import (
-    DiagonalLinearNetwork,
-    LinearNetwork,
-    LinearRegression,
-    OneNeuron,
-    PiecewiseQuartic,
-    Problem,
-    ReluPair,
-    ScalarChain,
-    ScalarFactorization,
-    TwoLayerNetwork,
-)
-from stabcore.products import (
+from stabcore.lyapunov.automatic import lyapunov_exponent
+from stabcore.lyapunov.laws import (
     FiniteLaw,
     GaussianInputLaw,
     GaussianMatrixLaw,
@@ -43,30 +32,31 @@ from stabcore.products import (
     SGDLaw,
     UniformDirectionLaw,
 )
-from stabcore.saddle_steps import stable_saddle_steps
-from stabcore.saddles import saddle_exponents, saddle_type
+from stabcore.minima.arcs import stable_arcs
+from stabcore.minima.exponents import gd_exponent, irregularities, sgd_exponent
+from stabcore.minima.steps import StableSets, stable_steps
+from stabcore.minima.verdict import Stability, stability
+from stabcore.problems.base import Problem
+from stabcore.problems.factorised import (
+    DiagonalLinearNetwork,
+    ReluPair,
+    ScalarChain,
+    ScalarFactorization,
+)
+from stabcore.problems.linear import LinearNetwork
+from stabcore.problems.minimum import Minimum, find_minimum
+from stabcore.problems.models import LinearRegression, OneNeuron, PiecewiseQuartic, TwoLayerNetwork
+from stabcore.problems.signals import FiniteSignal, GaussianSignal, LabelFlips, NormalSignal
+from stabcore.saddles.exponents import saddle_exponents
+from stabcore.saddles.phases import phase, phase_boundary, saddle_grid
+from stabcore.saddles.steps import stable_saddle_steps
+from stabcore.saddles.types import saddle_type
 from stabcore.sampling import Sampling
-from stabcore.scalar_maps import BalancedChain, LineMap, map_exponent
-from stabcore.signals import FiniteSignal, GaussianSignal, LabelFlips, NormalSignal
-from stabcore.stability import (
-    Stability,
-    StableSets,
-    irregularities,
-    sgd_exponent,
-    stability,
-    stable_arcs,
-    stable_steps,
-)
+from stabcore.simulation.neuron import NeuronFate, neuron_runs
+from stabcore.simulation.pair import ExactRuns, Fate, exact_runs
+from stabcore.simulation.plain import Runs, gradient_descent, stochastic_gradient_descent
 from stabcore.stable_sets import StableSet, stable_set
-from stabcore.sweep import sweep
-from stabcore.trajectories import (
-    ExactRuns,
-    Fate,
-    Runs,
-    exact_runs,
-    gradient_descent,
-    stochastic_gradient_descent,
-)
+from stabcore.sweeps import sweep
 
 __version__ = "0.1.0"
 

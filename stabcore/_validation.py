@@ -70,6 +70,14 @@ def step_size(value: Any, name: str = "step_size") -> float:
     return real(name, value, above=0.0)
 
 
+def non_negative(name: str, value: Any) -> float:
+    """Return `value` as a finite float that is at least 0."""
+    number = real(name, value)
+    if number < 0:
+        raise ValueError(f"{name} must be at least 0, got {number!r}; choose another value.")
+    return number
+
+
 def integer(name: str, value: Any, *, minimum: int = 1) -> int:
     """Return `value` as an int of at least `minimum`."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):

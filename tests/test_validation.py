@@ -47,7 +47,7 @@ from stabcore import (
     stochastic_gradient_descent,
 )
 from stabcore import _validation as check
-from stabcore.data import digit_pair
+from stabcore.companion.data import digit_pair
 
 K = [[2.0, 1.0], [1.0, 2.0]]
 PROBLEM, PAIR = ScalarFactorization(), ReluPair()

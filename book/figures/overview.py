@@ -16,7 +16,15 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
 from stabcore import ReluPair, StableSets, exact_runs, stable_arcs
-from stabcore.plotting import GD, INK, REGION_COLOURS, SGD, arc_regions, hyperbola, use_style
+from stabcore.companion.plotting import (
+    GD,
+    INK,
+    REGION_COLOURS,
+    SGD,
+    arc_regions,
+    hyperbola,
+    use_style,
+)
 
 STEP_SIZE = 0.15
 LARGEST = 3.4  # of θ₁ and θ₂

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from stabcore._validation import Array
-from stabcore.products import FiniteLaw, Law, SGDLaw, require_law
+from stabcore.lyapunov.laws import FiniteLaw, Law, SGDLaw, require_law
 
 
 def require_independent_steps(law: Law) -> None:

@@ -28,7 +28,7 @@ from stabcore.lyapunov._walks import (
     walk_normal,
     walk_residual,
 )
-from stabcore.products import AnyLaw, FiniteLaw, Law, SampledLaw, SGDLaw
+from stabcore.lyapunov.laws import AnyLaw, FiniteLaw, Law, SampledLaw, SGDLaw
 
 # A vector is renormalised before it can have become shorter or longer by this many digits.
 RENORMALISE_DIGITS = 256

@@ -19,8 +19,8 @@ from stabcore._validation import Array
 from stabcore.exponent import Exponent
 from stabcore.lyapunov._factors import listed, require_independent_steps, rescaled
 from stabcore.lyapunov._scalars import EPSILON
-from stabcore.lyapunov.closed_form import LogSum, log_sum
-from stabcore.products import FiniteLaw, Law, SGDLaw
+from stabcore.lyapunov.closed_forms import LogSum, log_sum
+from stabcore.lyapunov.laws import FiniteLaw, Law, SGDLaw
 
 MOST_BATCHES = 2_000  # of SGD, whose determinants are computed one by one
 

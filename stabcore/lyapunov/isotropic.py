@@ -38,7 +38,7 @@ from scipy.special import digamma, expit, gammaln, logsumexp
 from stabcore import _validation as check
 from stabcore._validation import Array
 from stabcore.exponent import Exponent, affine, exact, log_abs_one_minus
-from stabcore.products import (
+from stabcore.lyapunov.laws import (
     GaussianInputLaw,
     GaussianMatrixLaw,
     IsotropicLaw,

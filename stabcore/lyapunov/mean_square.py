@@ -28,10 +28,10 @@ from stabcore.exponent import Exponent, affine, exact
 from stabcore.lyapunov._factors import listed, relative_powers, require_independent_steps
 from stabcore.lyapunov._perron import SampleMap, perron_level
 from stabcore.lyapunov._scalars import EPSILON, largest, log_moment, one_minus
-from stabcore.lyapunov.closed_form import scalar_parts
+from stabcore.lyapunov.closed_forms import scalar_parts
 from stabcore.lyapunov.isotropic import isotropic_moment
-from stabcore.minima import Minimum, as_minimum
-from stabcore.products import IsotropicLaw, Law, SGDLaw
+from stabcore.lyapunov.laws import IsotropicLaw, Law, SGDLaw
+from stabcore.problems.minimum import Minimum, as_minimum
 from stabcore.sampling import Sampling
 
 MOST_ORDER = 44  # of symmetric matrices whose linear maps are written out, for finite laws
@@ -74,7 +74,7 @@ def mean_square_exponent(law: Law | IsotropicLaw) -> Exponent:
     --------
     E A² = (2² + 0²)/2 = 2:
 
-    >>> from stabcore.products import FiniteLaw
+    >>> from stabcore.lyapunov.laws import FiniteLaw
     >>> result = mean_square_exponent(FiniteLaw([[[2.0]], [[0.0]]]))
     >>> round(result.value / math.log(2), 12)
     0.5

@@ -19,10 +19,10 @@ from stabcore._validation import Array
 from stabcore.exponent import Exponent, ExponentWarning, affine
 from stabcore.lyapunov._factors import listed, relative_powers, require_independent_steps
 from stabcore.lyapunov._scalars import EPSILON, largest, log_moment
-from stabcore.lyapunov.closed_form import scalar_parts
+from stabcore.lyapunov.closed_forms import scalar_parts
 from stabcore.lyapunov.isotropic import isotropic_log_norm, isotropic_moment
+from stabcore.lyapunov.laws import FiniteLaw, IsotropicLaw, Law, SGDLaw
 from stabcore.lyapunov.mean_square import MOST_ORDER, mean_square_exponent, second_moment
-from stabcore.products import FiniteLaw, IsotropicLaw, Law, SGDLaw
 
 GRIDS = tuple(48 * 2**k for k in range(10))  # directions of the plane
 SWEEPS = 2_000  # of the power iteration on one grid

@@ -42,7 +42,7 @@ from fractions import Fraction
 import numpy as np
 
 from stabcore.exponent import Exponent
-from stabcore.products import FiniteLaw, SGDLaw
+from stabcore.lyapunov.laws import FiniteLaw, SGDLaw
 
 Matrix = tuple[Fraction, Fraction, Fraction, Fraction]  # by rows
 

@@ -16,8 +16,8 @@ from stabcore._random import stream_states
 from stabcore._validation import Array
 from stabcore.exponent import Exponent
 from stabcore.lyapunov._growth import frame_log_growth, replica_streams, whole_epochs
-from stabcore.lyapunov.monte_carlo import SHADOWS, check_options, estimate, warn_if_short
-from stabcore.products import AnyLaw, SGDLaw, require_law
+from stabcore.lyapunov.laws import AnyLaw, SGDLaw, require_law
+from stabcore.lyapunov.simulated_products import SHADOWS, check_options, estimate, warn_if_short
 
 
 def lyapunov_spectrum(

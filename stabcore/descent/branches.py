@@ -1,0 +1,267 @@
+"""All cycles of one period on a line, stable or not, for every step size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from stabcore import _validation as check
+from stabcore._validation import Array
+from stabcore.descent.diagrams import SAME
+from stabcore.descent.lines import (
+    EPS,
+    LineMap,
+    MapLike,
+    ScalarMap,
+    as_scalar_map,
+)
+
+CHUNK = 2**21  # values of the map computed at a time
+
+REFINEMENT = 33  # points that look closer at an extremum of G^p − id
+
+LEVELS = 3
+
+DISTINCT = 1e-9  # cycles whose smallest points are closer, relative to 1 + |x|, are one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Branches:
+    """The cycles of one period in an interval, for every parameter; one row per cycle.
+
+    Attributes
+    ----------
+    parameters : array, shape (m,)
+        The parameter of each cycle, ascending in the order in which they were given.
+    points : array, shape (m, p)
+        In the order of the orbit, the smallest first.
+    multipliers : array, shape (m,)
+        (G^p)' along the cycle; stable when its modulus is below 1.
+    radius : array, shape (m,)
+        G^p(x) − x changes its sign within this distance of a point of the cycle, by more than what
+        rounding is estimated to explain; half of the bracket on the grid where no distance does.
+    unresolved : array of int
+        For every parameter of the call, how often G^p(x) − x came close to 0 without a sign change
+        that the scan could see: pairs of cycles that may have been missed.
+    """
+
+    parameters: Array
+    points: Array
+    multipliers: Array
+    radius: Array
+    unresolved: NDArray[np.int64]
+
+    @property
+    def stable(self) -> NDArray[np.bool_]:
+        """Whether each cycle attracts, shape (m,)."""
+        return np.asarray(np.abs(self.multipliers) < 1)
+
+
+def cycle_branches(
+    map: MapLike,
+    parameters: ArrayLike,
+    period: int,
+    interval: tuple[float, float],
+    *,
+    grid: int = 4097,
+) -> Branches:
+    r"""Return the cycles of exactly this period, stable or not, that meet an interval.
+
+    The sign changes of G^p(x) − x are bracketed on a grid that is denser towards the ends of the
+    interval, where chaotic maps have most of their periodic points, and refined where the function
+    comes close to 0 between two grid points; safeguarded Newton steps find the zeros. A bracket
+    proves, up to rounding, that a cycle exists; `unresolved` counts where two may have been missed.
+    Cycles of a dead network are left out.
+
+    Source: our derivation.
+
+    Parameters
+    ----------
+    map : Problem or ScalarMap
+    parameters : array, shape (P,), or float
+        Step sizes, for gradient descent.
+    period : int
+        p ≥ 1.
+    interval : tuple of float
+        Where at least one point of each cycle is looked for.
+    grid : int
+        Number of grid points; the degree-3 map has up to 3^p zeros.
+
+    Returns
+    -------
+    Branches
+
+    Raises
+    ------
+    ValueError
+        If an argument is invalid; the message names it.
+
+    Examples
+    --------
+    At η = 2 the map is conjugate to the third Chebyshev polynomial, with 3^p zeros:
+
+    >>> from stabcore.descent.lines import BalancedChain
+    >>> [len(cycle_branches(BalancedChain(2), 2.0, p, (-1.5, 1.5)).points) for p in (1, 2, 3, 4)]
+    [3, 3, 8, 18]
+    """
+    family = as_scalar_map(map)
+    values = np.atleast_1d(check.finite_array("parameters", parameters))
+    count = check.integer("period", period)
+    low, high = check.finite_array("interval", interval, ndim=1)
+    if low >= high:
+        raise ValueError(f"interval must be ascending, got ({low}, {high}); swap its ends.")
+    size = check.integer("grid", grid, minimum=3)
+    x = (low + high) / 2 - (high - low) / 2 * np.cos(np.pi * np.arange(size) / (size - 1))
+    unresolved = np.zeros(values.size, np.int64)
+    nothing = np.empty(0, np.int64), np.empty((0, count)), np.empty(0), np.empty(0)
+    found = [nothing]
+    rows = max(1, CHUNK // size)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for first in range(0, values.size, rows):
+            index = np.arange(first, min(first + rows, values.size))
+            owners, brackets = _brackets(
+                family, values, count, index, np.broadcast_to(x, (index.size, size)), unresolved
+            )
+            if owners.size:
+                roots, radius = _roots(family, values[owners], count, brackets)
+                found.append(_distinct(family, values, count, owners, roots, radius))
+    owners, points, multipliers, radius = (
+        np.concatenate(part) for part in zip(*found, strict=True)
+    )
+    return Branches(
+        parameters=values[owners],
+        points=points,
+        multipliers=multipliers,
+        radius=radius,
+        unresolved=unresolved,
+    )
+
+
+def _displacement(family: ScalarMap, x: Array, parameters: Array, period: int) -> Array:
+    """Return G^p(x) − x."""
+    y = x
+    for _ in range(period):
+        y = family(y, parameters)
+    return y - x
+
+
+def _brackets(
+    family: ScalarMap,
+    values: Array,
+    period: int,
+    owners: NDArray[np.int64],
+    x: Array,
+    unresolved: NDArray[np.int64],
+    level: int = 0,
+) -> tuple[NDArray[np.int64], Array]:
+    """Return (index of the parameter, ends of the bracket) of the sign changes on rows of x."""
+    f = _displacement(family, x, values[owners, None], period)
+    # A zero on a grid point belongs to the interval on its left.
+    row, k = np.nonzero((f[:, :-1] < 0) & (f[:, 1:] >= 0) | (f[:, :-1] > 0) & (f[:, 1:] <= 0))
+    if level == 0:  # except the very first, which has none
+        edge = np.flatnonzero(f[:, 0] == 0)
+        row, k = np.append(edge, row), np.append(np.zeros_like(edge), k)
+    brackets = np.stack([x[row, k], x[row, k + 1]], axis=1)
+    found = owners[row]
+    # Extrema towards 0 that a parabola through three points takes to 0 or most of the way.
+    left, middle, right = f[:, :-2], f[:, 1:-1], f[:, 2:]
+    bend = left - 2 * middle + right
+    drop = (right - left) ** 2 / (8 * np.where(bend == 0, np.inf, bend))
+    towards = (left * middle > 0) & (middle * right > 0) & (middle * bend > 0)
+    towards &= np.abs(middle) <= np.minimum(np.abs(left), np.abs(right))
+    towards &= np.abs(middle) < np.abs(drop) + np.abs(bend) / 2
+    row, k = np.nonzero(towards)
+    if level == LEVELS:
+        np.add.at(unresolved, owners[row], 1)
+        return found, brackets
+    if row.size == 0:
+        return found, brackets
+    fine = np.linspace(x[row, k], x[row, k + 2], REFINEMENT, axis=1)
+    more, further = _brackets(family, values, period, owners[row], fine, unresolved, level + 1)
+    return np.append(found, more), np.vstack([brackets, further])
+
+
+def _roots(
+    family: ScalarMap, parameters: Array, period: int, brackets: Array
+) -> tuple[Array, Array]:
+    """Return the zeros of G^p(x) − x and the half-widths of brackets that prove them."""
+    low, high = brackets.T.copy()
+    sign = np.sign(_displacement(family, high, parameters, period))
+    x = np.where(sign == 0, high, (low + high) / 2)
+    previous = np.abs(high - low)
+    for _ in range(120):
+        orbit, slope = _orbit_and_slope(family, x, parameters, period)
+        f = family(orbit[-1], parameters) - x
+        above = f * sign > 0
+        low, high = np.where(above, low, x), np.where(above, x, high)
+        newton = x - f / np.where(slope == 1, np.inf, slope - 1)
+        # Where the map escapes, G^p is of so high a degree that Newton creeps: bisect instead.
+        fast = np.abs(newton - x) < previous / 2
+        inside = (newton > np.minimum(low, high)) & (newton < np.maximum(low, high))
+        following = np.where(f == 0, x, np.where(inside & fast, newton, (low + high) / 2))
+        previous = np.abs(following - x)
+        x = following
+        if not (previous > 2 * EPS * (1 + np.abs(x))).any():
+            break
+    # The smallest bracket whose signs are beyond rounding; the one that is known where none is.
+    radius = np.maximum(np.abs(brackets[:, 0] - x), np.abs(brackets[:, 1] - x))
+    noise = _rounding(family, x, parameters, period)
+    for width in (EPS * 4.0**n * (1 + np.abs(x)) for n in range(16, -1, -1)):
+        below = _displacement(family, x - width, parameters, period)
+        beyond = _displacement(family, x + width, parameters, period)
+        clear = (below * beyond < 0) & (np.minimum(np.abs(below), np.abs(beyond)) > noise)
+        radius = np.where(clear & (width < radius), width, radius)
+    return x, radius
+
+
+def _rounding(family: ScalarMap, x: Array, parameters: Array, period: int) -> Array:
+    """Return an estimate of what rounding can have changed in G^p(x) − x."""
+    error = np.zeros_like(x)
+    for _ in range(period):
+        following = family(x, parameters)
+        # One step is as exact as if its argument and its result had been changed by a few ulps.
+        slope = np.abs(family.derivative(x, parameters))
+        error = slope * error + 4 * EPS * (slope * np.abs(x) + np.abs(following) + np.abs(x))
+        x = following
+    return error
+
+
+def _orbit_and_slope(
+    family: ScalarMap, x: Array, parameters: Array, period: int
+) -> tuple[list[Array], Array]:
+    """Return x, G(x), ..., G^{p−1}(x) and (G^p)'(x)."""
+    orbit, slope = [x], family.derivative(x, parameters)
+    for _ in range(period - 1):
+        orbit.append(family(orbit[-1], parameters))
+        slope = slope * family.derivative(orbit[-1], parameters)
+    return orbit, slope
+
+
+def _distinct(
+    family: ScalarMap,
+    values: Array,
+    period: int,
+    owners: NDArray[np.int64],
+    roots: Array,
+    radius: Array,
+) -> tuple[NDArray[np.int64], Array, Array, Array]:
+    """Return each cycle of exactly this period once: owners, points, multipliers, radius."""
+    orbit, slope = _orbit_and_slope(family, roots, values[owners], period)
+    points = np.stack(orbit, axis=1)
+    scale = 1 + np.abs(points).max(axis=1)
+    genuine = np.asarray(np.isfinite(points).all(axis=1))
+    if isinstance(family, LineMap):
+        genuine &= family.smooth(points).all(axis=1)
+    for q in (q for q in range(1, period) if period % q == 0):
+        genuine &= np.abs(points - np.roll(points, -q, axis=1)).max(axis=1) > SAME * scale
+    first = points.argmin(axis=1)
+    shift = (np.arange(period) + first[:, None]) % period
+    points = np.take_along_axis(points, shift, axis=1)
+    order = np.lexsort((points[:, 0], owners))
+    order = order[genuine[order]]
+    gap = np.diff(points[order, 0], prepend=-np.inf) > DISTINCT * scale[order]
+    new = gap | (np.diff(owners[order], prepend=-1) != 0)
+    kept = order[new]
+    return owners[kept], points[kept], slope[kept], radius[kept]

@@ -1,0 +1,282 @@
+r"""One-dimensional maps x ↦ G(x, η): invariant lines of gradient descent, and their exponents.
+
+If ∇L stays on a line {x·d} of parameters (the balanced line of a chain of factors, by symmetry),
+gradient descent started there is a map of one variable,
+
+    G(x, η) = x − η d·∇L(xd) / |d|²,
+
+and in one dimension much more can be said: how its cycles change with η is in `bifurcations`, and
+its exponent is the mean of log|G'| along an orbit.
+
+Both take any object with `map(x, parameter)` and `map.derivative(x, parameter)`,
+elementwise over arrays; a `Problem` is turned into such a map by `LineMap`. A problem without an
+invariant line, or off it, is followed in the space of its parameters: pass a start of shape (D,).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from stabcore import _validation as check
+from stabcore._validation import Array
+from stabcore.problems.base import Problem
+from stabcore.problems.factorised import ReluPair, ScalarChain, ScalarFactorization
+
+CEILING = 1e100  # an orbit beyond it has diverged
+
+EPS = float(np.finfo(float).eps)
+
+
+class ScalarMap(Protocol):
+    """A one-dimensional map with a parameter, elementwise over arrays."""
+
+    def __call__(self, x: Any, parameter: Any) -> Array:
+        """Return G(x, parameter)."""
+
+    def derivative(self, x: Any, parameter: Any) -> Array:
+        """Return ∂G/∂x."""
+
+
+MapLike: TypeAlias = Problem | ScalarMap
+
+
+class LineMap:
+    r"""Gradient descent restricted to an invariant line θ = x·d.
+
+    Source: our derivation; the diagonal of paper D's example is such a line.
+
+    Parameters
+    ----------
+    problem : Problem
+        With a Hessian (`residual_curvature`) for the derivative.
+    direction : array, shape (D,), optional
+        d; (1, ..., 1) by default. It need not be normalised: x is measured in multiples of it.
+
+    Raises
+    ------
+    ValueError
+        If the gradient leaves the line somewhere.
+
+    Examples
+    --------
+    >>> from stabcore import ReluPair
+    >>> diagonal = LineMap(ReluPair())
+    >>> float(diagonal(1.1, 0.3).round(6)) == round(1.1 + 0.3 * 3.53 * 1.1 * (1 - 1.1**2), 6)
+    True
+    """
+
+    def __init__(self, problem: Problem, direction: ArrayLike | None = None) -> None:
+        check.instance("problem", problem, Problem)
+        ones = np.ones(problem.n_parameters)
+        given = ones if direction is None else check.finite_array("direction", direction, ndim=1)
+        self.problem = problem
+        self.direction = check.parameters("direction", given, problem.n_parameters)
+        self._square = float(self.direction @ self.direction)
+        if self._square == 0:
+            raise ValueError("direction must not be 0; pass the direction of a line.")
+        self._require_invariance()
+
+    def point(self, x: ArrayLike) -> Array:
+        """Return θ = x·d: shape (...) -> (..., D)."""
+        return np.asarray(x, dtype=float)[..., None] * self.direction
+
+    def slope(self, x: ArrayLike) -> Array:
+        """Return d·∇L(xd)/|d|², what the step size multiplies."""
+        return np.asarray(self.problem.gradient(self.point(x)) @ self.direction) / self._square
+
+    def curvature(self, x: ArrayLike) -> Array:
+        """Return dᵀ Hess L(xd) d/|d|², the derivative of `slope`."""
+        bent = self.problem.hessian(self.point(x)) @ self.direction
+        return np.asarray(bent @ self.direction) / self._square
+
+    def __call__(self, x: ArrayLike, parameter: ArrayLike) -> Array:
+        """Return x − η d·∇L(xd)/|d|², elementwise; the parameter is the step size η."""
+        return np.asarray(np.asarray(x) - np.asarray(parameter) * self.slope(x))
+
+    def derivative(self, x: ArrayLike, parameter: ArrayLike) -> Array:
+        """Return 1 − η dᵀ Hess L(xd) d/|d|², elementwise."""
+        return np.asarray(1 - np.asarray(parameter) * self.curvature(x))
+
+    def smooth(self, x: ArrayLike) -> NDArray[np.bool_]:
+        """Return where the network is alive, if the problem says so; True elsewhere."""
+        alive = getattr(self.problem, "alive", None)
+        if alive is None:
+            return np.ones(np.shape(x), dtype=bool)
+        return np.asarray(alive(self.point(x)))
+
+    def _require_invariance(self) -> None:
+        x = np.random.default_rng(0).uniform(-2, 2, size=32)
+        gradient = self.problem.gradient(self.point(x))
+        across = gradient - self.slope(x)[:, None] * self.direction
+        worst = float(np.abs(across).max())
+        if worst > 1e-10 * max(1.0, float(np.abs(gradient).max())):
+            raise ValueError(
+                f"direction {self.direction.tolist()} spans no invariant line: the gradient leaves "
+                f"it by up to {worst:.3g}; pass the direction of a symmetric line of parameters, "
+                f"or a start of shape ({self.problem.n_parameters},) where that is possible."
+            )
+
+
+@dataclass(frozen=True)
+class BalancedChain:
+    r"""Gradient descent on ½(u₁⋯u_k − 1)² with all factors equal: u' = u − η(u^k − 1)u^{k−1}.
+
+    The same as `LineMap(ScalarChain(depth=k))`, but without the problem's matrices. k = 2 is also
+    the diagonal of paper D's example, with η times the mean squared input for η.
+
+    Source: our derivation.
+
+    Parameters
+    ----------
+    depth : int
+        k ≥ 1.
+
+    Raises
+    ------
+    ValueError
+        If the depth is not a positive integer.
+
+    Examples
+    --------
+    >>> float(BalancedChain(3)(2.0, 0.25)), float(BalancedChain(3).derivative(1.0, 0.25))
+    (-5.0, 0.25)
+    """
+
+    depth: int = 2
+
+    def __post_init__(self) -> None:
+        """Refuse an impossible depth."""
+        check.integer("depth", self.depth)
+
+    def __call__(self, x: ArrayLike, parameter: ArrayLike) -> Array:
+        """Return u − η(u^k − 1)u^{k−1}, elementwise."""
+        u = np.asarray(x, dtype=float)
+        lower = _power(u, self.depth - 1)
+        return np.asarray(u - np.asarray(parameter) * (lower * u - 1) * lower)
+
+    def derivative(self, x: ArrayLike, parameter: ArrayLike) -> Array:
+        """Return 1 − η((2k − 1)u^{2k−2} − (k − 1)u^{k−2}), elementwise."""
+        u, k = np.asarray(x, dtype=float), self.depth
+        bend = (k - 1) * _power(u, k - 2) if k > 1 else 0.0
+        return np.asarray(1 - np.asarray(parameter) * ((2 * k - 1) * _power(u, 2 * k - 2) - bend))
+
+    def across(self, x: ArrayLike, parameter: ArrayLike) -> Array:
+        """Return 1 + η(u^k − 1)u^{k−2}, which multiplies small differences of the factors."""
+        check.integer("depth", self.depth, minimum=2)  # a single factor has no others
+        u = np.asarray(x, dtype=float)
+        lower = _power(u, self.depth - 2)
+        return np.asarray(1 + np.asarray(parameter) * (lower * u * u - 1) * lower)
+
+
+def _power(x: Array, exponent: int) -> Array:
+    """Return x^exponent by multiplication, which is much faster than the general power."""
+    result = np.ones_like(x)
+    for _ in range(exponent):
+        result = result * x
+    return result
+
+
+class ChainSlope(NamedTuple):
+    """The slope w(q u^k − 1)u^{k−1} of a loss on a line; 0 where `side`·u < 0 (a dead ReLU)."""
+
+    depth: int  # k
+    product: float  # q
+    weight: float  # w
+    side: float  # 1 or −1; 0 if the formula holds everywhere
+
+
+def chain_slope(value: object) -> ChainSlope | None:
+    """Return the slope of a map u − η·slope in closed form, None where none is known."""
+    if type(value) is BalancedChain:
+        return ChainSlope(value.depth, 1.0, 1.0, 0.0)
+    # A subclass may have any gradient: exact types only.
+    if type(value) is not LineMap:
+        return None
+    problem, direction = value.problem, value.direction
+    if type(problem) is ScalarChain:
+        curvature = 1.0
+    elif type(problem) is ScalarFactorization or type(problem) is ReluPair:
+        curvature = float(problem.probabilities @ problem.curvatures)
+    else:
+        return None
+    depth, product = direction.size, float(direction.prod())
+    weight, side = curvature * depth * product / float(direction @ direction), 0.0
+    if type(problem) is ReluPair:
+        side = float(np.sign(direction[0]))
+        weight = weight if product > 0 else 0.0  # one of the two parameters is never positive
+    return ChainSlope(depth, product, weight, side)
+
+
+def as_scalar_map(value: MapLike) -> ScalarMap:
+    """Return the map of a problem on its diagonal, or the map itself."""
+    if isinstance(value, Problem):
+        return cast("ScalarMap", LineMap(value))
+    if not callable(value) or not hasattr(value, "derivative"):
+        raise TypeError(
+            f"expected a Problem or a map with a method `derivative`, got {type(value).__name__}; "
+            "see ScalarMap."
+        )
+    return value
+
+
+def refine_cycle(family: ScalarMap, points: Array, parameter: float) -> tuple[Array, Array, bool]:
+    r"""Return the cycle near a guess by Newton's method on all its points together.
+
+    With F_i = G(x_i) − x_{i+1} and g_i = G'(x_i) the corrections satisfy δ_{i+1} = g_i δ_i + F_i,
+    which closes after one turn.
+
+    Source: standard (multiple shooting).
+
+    Parameters
+    ----------
+    family : ScalarMap
+    points : array, shape (p,)
+        The guess, in the order of the orbit.
+    parameter : float
+
+    Returns
+    -------
+    points, derivatives : arrays, shape (p,)
+        The cycle and G' at its points, whose product is the multiplier.
+    converged : bool
+
+    Examples
+    --------
+    >>> cycle, derivatives, converged = refine_cycle(BalancedChain(2), np.array([0.7, 1.1]), 1.2)
+    >>> float(derivatives.prod().round(12)), converged  # 9 − 2(1 + η)²
+    (-0.68, True)
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _newton(family, np.array(points, dtype=float), parameter)
+
+
+def _newton(family: ScalarMap, x: Array, parameter: float) -> tuple[Array, Array, bool]:
+    """Correct all points until rounding has the last word."""
+    slopes = family.derivative(x, parameter)
+    previous = math.inf
+    for _ in range(50):
+        gaps = family(x, parameter) - np.roll(x, -1)
+        constant = 0.0
+        for gap, slope in zip(gaps.tolist(), slopes.tolist(), strict=True):
+            constant = slope * constant + gap
+        closing = 1 - float(slopes.prod())
+        if closing == 0 or not math.isfinite(constant):
+            return x, slopes, False
+        corrections = [constant / closing]
+        for gap, slope in zip(gaps.tolist()[:-1], slopes.tolist()[:-1], strict=True):
+            corrections.append(slope * corrections[-1] + gap)
+        size = float(np.abs(corrections).max())
+        if not math.isfinite(size):
+            return x, slopes, False
+        x = x + corrections
+        slopes = family.derivative(x, parameter)
+        small = size < 1e-9 * (1 + float(np.abs(x).max()))
+        if small and (size == 0 or size >= previous / 2):
+            return x, slopes, True
+        previous = size
+    return x, slopes, False

@@ -1,0 +1,259 @@
+"""The Lyapunov exponent of an orbit of gradient descent, on a line or in all parameters."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from stabcore import _validation as check
+from stabcore._validation import Array
+from stabcore.descent.cycles import find_cycles
+from stabcore.descent.lines import CEILING, EPS, MapLike, ScalarMap, as_scalar_map, refine_cycle
+from stabcore.exponent import Exponent, ExponentWarning
+from stabcore.problems.base import Problem
+
+LONGEST_PERIOD = 128  # of a stable cycle that `map_exponent` recognises
+
+
+def map_exponent(
+    map: MapLike,
+    parameter: float,
+    start: ArrayLike = 0.5,
+    *,
+    steps: int = 10_000,
+    transient: int = 1000,
+    replicas: int = 64,
+    rng: int | np.random.Generator | None = 0,
+) -> Exponent:
+    r"""Return the largest Lyapunov exponent: in one dimension, the mean of log|G'(x_t)|.
+
+    An orbit that settles on a stable cycle has exactly the exponent log|multiplier|/p, −∞ where the
+    multiplier is 0. Otherwise orbits of nearby starts are followed, and their time averages give
+    the estimate and its standard error.
+
+    With a start of shape (D,) a problem is followed in the space of its parameters, line or no
+    line: the multiplier is then the one of largest modulus, and the mean is that of the growth
+    log|DG(θ_t)v| of a unit tangent vector v that is carried along. It is 0 where the orbit
+    converges to a manifold of minima.
+
+    Source: standard.
+
+    Parameters
+    ----------
+    map : Problem or ScalarMap
+    parameter : float
+        The step size, for gradient descent.
+    start : float, or array of shape (D,) for a problem
+    steps, transient : int
+        Steps of each orbit that are averaged, and before.
+    replicas : int
+        Number of orbits, at least 2, from starts within 0.1 % of `start`.
+    rng : int, numpy.random.Generator or None
+        For the starts.
+
+    Returns
+    -------
+    Exponent
+        Of kind "deterministic" for a stable cycle, else "statistical".
+
+    Raises
+    ------
+    ValueError
+        If an argument is invalid, the orbit diverges, or it leaves the domain of smoothness.
+
+    Warns
+    -----
+    ExponentWarning
+        If the two halves of the run disagree: it is too short to be trusted.
+
+    Examples
+    --------
+    At a stable minimum, log|1 − 2η|; at η = ½ the multiplier is 0:
+
+    >>> import math
+    >>> from stabcore import ScalarFactorization
+    >>> from stabcore.descent.lines import BalancedChain
+    >>> map_exponent(BalancedChain(2), 0.75, 0.9).value == math.log(0.5)
+    True
+    >>> map_exponent(BalancedChain(2), 0.5, 0.9).value
+    -inf
+
+    In two dimensions, on a stable 2-cycle with the multipliers 9 − 2(1 + η)² and 3 − 2η:
+
+    >>> exponent = map_exponent(ScalarFactorization(), 1.2, [0.9, 0.8])
+    >>> round(math.exp(2 * exponent.value), 10), exponent.method
+    (0.68, 'stable cycle of period 2')
+    """
+    length = check.integer("steps", steps, minimum=100)
+    wait = check.integer("transient", transient, minimum=0)
+    count = check.integer("replicas", replicas, minimum=2)
+    generator = check.generator(rng)
+    if isinstance(map, Problem) and np.ndim(start) > 0:
+        rate = check.step_size(parameter, "parameter")
+        point = check.finite_array("start", start, ndim=1)
+        check.parameters("start", point, map.n_parameters)
+        return _exponent_in_space(map, rate, _nearby(point, count, generator), wait, length)
+    family = as_scalar_map(map)
+    value = check.real("parameter", parameter)
+    x = _nearby(np.array(check.real("start", start)), count, generator)
+    return _exponent_on_line(family, value, x, wait, length)
+
+
+def _nearby(start: Array, count: int, rng: np.random.Generator) -> Array:
+    """Return the start and count − 1 neighbours of it, shape (count, ...)."""
+    starts = np.stack([start] * count)
+    starts[1:] += 1e-3 * (1 + np.abs(start)) * rng.uniform(-1, 1, size=(count - 1, *start.shape))
+    return starts
+
+
+def _exponent_on_line(
+    family: ScalarMap, value: float, x: Array, wait: int, length: int
+) -> Exponent:
+    """Return the exponent of a one-dimensional map from starts x, shape (R,)."""
+    halves = np.zeros((2, x.size))
+    with np.errstate(over="ignore", invalid="ignore"):
+        for _ in range(wait):
+            x = family(x, value)
+        _require_orbit(getattr(family, "smooth", None), x, value)
+        stable = _stable_cycle_exponent(family, float(x[0]), value)
+        if stable is not None:
+            return stable
+        for t in range(length):
+            halves[2 * t // length] += np.log(np.abs(family.derivative(x, value)))
+            x = family(x, value)
+        _require_orbit(getattr(family, "smooth", None), x, value)
+    return _time_average(halves, length)
+
+
+def _exponent_in_space(
+    problem: Problem, rate: float, points: Array, wait: int, length: int
+) -> Exponent:
+    """Return the largest exponent of gradient descent from points of shape (R, D)."""
+    tangents = np.random.default_rng(0).normal(size=points.shape)  # any will do, but not a zero
+    halves = np.zeros((2, len(points)))
+    alive = getattr(problem, "alive", None)
+    with np.errstate(all="ignore"):
+        for t in range(-wait, length):
+            if t == 0:
+                _require_orbit(alive, points, rate)
+                stable = _stable_orbit_exponent(problem, points[0], rate)
+                if stable is not None:
+                    return stable
+            tangents = tangents - rate * (problem.hessian(points) @ tangents[..., None])[..., 0]
+            points = points - rate * problem.gradient(points)
+            growth = np.linalg.norm(tangents, axis=-1)
+            tangents = tangents / growth[:, None]
+            if t >= 0:
+                halves[2 * t // length] += np.log(growth)
+        _require_orbit(alive, points, rate)
+    if not np.isfinite(halves).all():
+        raise ValueError(
+            f"the derivative along the orbit is 0 or no number at parameter {rate:g}; "
+            "choose another start or step size."
+        )
+    return _time_average(halves, length)
+
+
+def _stable_orbit_exponent(problem: Problem, point: Array, rate: float) -> Exponent | None:
+    """Return log|leading multiplier|/p if an orbit is settling on a stable cycle, else None."""
+    window = np.stack([point] * (2 * LONGEST_PERIOD))
+    for t in range(1, len(window)):
+        window[t] = window[t - 1] - rate * problem.gradient(window[t - 1])
+    scale = 1 + np.abs(window).max()
+    gaps = (np.abs(window[p:] - window[:-p]).max() for p in range(1, LONGEST_PERIOD + 1))
+    period = next((p for p, gap in enumerate(gaps, start=1) if gap <= 1e-4 * scale), None)
+    if period is None:
+        return None
+    cycles = find_cycles(problem, rate, period, starts=window[-1:], transient=0).stable
+    if not cycles or np.abs(cycles[0].points - window[-1]).max(axis=1).min() > 1e-2 * scale:
+        return None
+    leading, error = float(abs(cycles[0].multipliers[0])), cycles[0].multiplier_error
+    value = _log(leading) / period
+    return Exponent(
+        value=value,
+        lower=_log(leading - error) / period,
+        upper=_log(leading + error) / period if leading else value,
+        kind="deterministic",
+        method=f"stable cycle of period {period}",
+        evaluations=period,
+    )
+
+
+def _require_orbit(
+    smooth: Callable[[Array], NDArray[np.bool_]] | None, x: Array, parameter: float
+) -> None:
+    """Refuse orbits that diverged or died."""
+    if not (np.abs(x) < CEILING).all():
+        raise ValueError(
+            f"the orbit diverges at parameter {parameter:g}; choose another start, or a parameter "
+            "at which orbits stay bounded."
+        )
+    if smooth is not None and not smooth(x).all():
+        raise ValueError(
+            f"the orbit leaves the domain of smoothness at parameter {parameter:g}: a ReLU died, "
+            "and the map is the identity from then on."
+        )
+
+
+def _stable_cycle_exponent(family: ScalarMap, x: float, parameter: float) -> Exponent | None:
+    """Return log|multiplier|/p if the orbit of x is settling on a stable cycle, else None."""
+    window = np.full(2 * LONGEST_PERIOD, x)
+    for t in range(1, window.size):
+        window[t] = family(window[t - 1], parameter)
+    scale = 1 + np.abs(window).max()
+    for p in range(1, LONGEST_PERIOD + 1):
+        if np.abs(window[p:] - window[:-p]).max() > 1e-4 * scale:
+            continue
+        points, derivatives, converged = refine_cycle(family, window[-p:], parameter)
+        multiplier = float(np.abs(derivatives).prod())
+        if not converged or multiplier >= 1 or np.abs(points - window[-p:]).max() > 1e-2 * scale:
+            return None
+        # Each factor is known up to the rounding of a point, which changes it by at most as much
+        # as the derivatives at two neighbouring floats differ.
+        beside = family.derivative(points * (1 + 4 * EPS), parameter)
+        error = np.abs(beside - derivatives) + 4 * EPS * (1 + np.abs(derivatives))
+        value = _log(multiplier) / p
+        return Exponent(
+            value=value,
+            lower=_log(float(np.maximum(np.abs(derivatives) - error, 0).prod())) / p,
+            upper=_log(float((np.abs(derivatives) + error).prod())) / p if multiplier else value,
+            kind="deterministic",
+            method=f"stable cycle of period {p}",
+            evaluations=p,
+        )
+    return None
+
+
+def _log(x: float) -> float:
+    return math.log(x) if x > 0 else -math.inf
+
+
+def _time_average(halves: Array, length: int) -> Exponent:
+    """Return the mean over the orbits, with a warning if the two halves of the run disagree."""
+    count = halves.shape[1]
+    means = halves.sum(axis=0) / length
+    value, error = float(means.mean()), float(means.std(ddof=1) / math.sqrt(count))
+    quantile = float(stats.t.ppf(0.975, count - 1))
+    drift = (halves[1] / (length - length // 2) - halves[0] / (length // 2)).mean()
+    spread = np.diff(halves, axis=0).std(ddof=1) / (length // 2) / math.sqrt(count)
+    status = "converged"
+    if abs(drift) > 4 * spread + 8 / length:  # the halves of a coboundary differ by O(1/length)
+        status = (
+            f"the second half of the run differs from the first by {drift:.2g}; "
+            "raise transient and steps"
+        )
+        warnings.warn(f"map_exponent: {status}.", ExponentWarning, stacklevel=4)
+    return Exponent(
+        value=value,
+        lower=value - quantile * error,
+        upper=value + quantile * error,
+        kind="statistical",
+        method="time average",
+        status=status,
+        evaluations=count * length,
+    )

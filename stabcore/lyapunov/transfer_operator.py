@@ -1,0 +1,363 @@
+r"""Deterministic exponents in two and three dimensions, by the transfer operator.
+
+On directions v (the projective line or plane) put g(v) = Σ p_i log|A_i v|, |v| = 1, the mean growth
+of one step, and (Th)(v) = Σ p_i h(A_i v), the mean of h one step later. If the growth rate does not
+depend on the starting direction, the Poisson equation
+
+    h − Th + (mean of h) = g
+
+has a solution, and the mean of h is λ. Collocation turns it into a sparse linear system: h is
+interpolated on a grid, by polynomials of degree 5 in each coordinate. Where the maps contract, h is
+smooth and the error falls with the sixth power of the spacing; where they expand enough to make h
+rough, it falls slowly, and the changes from grid to grid, which are the error estimate, say so.
+(Collocation and estimate are our derivation.) A short simulation guards against the one error that
+refinement cannot see, an invariant line that is not the one that matters.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.sparse.linalg import LinearOperator, gmres, splu
+
+from stabcore import _validation as check
+from stabcore._random import run_replicas
+from stabcore._validation import Array
+from stabcore.exponent import Exponent, ExponentWarning, exact
+from stabcore.lyapunov._factors import listed
+from stabcore.lyapunov.laws import Law, SGDLaw, require_law
+from stabcore.lyapunov.simulated_products import monte_carlo
+
+STENCIL = 6  # points of the local interpolation, in each coordinate
+
+SAFETY = 2.0  # of the error estimate
+
+STEADY = 16.0  # how much a change from grid to grid is expected to shrink, at the most
+
+ROUNDING = 1e-14
+
+GUARD_STEPS = 2000  # of the simulation that every result is held against
+
+LONG = 2000  # steps of the mean growth where the equation has no solution
+
+# Where a factor maps a grid point to 0, its neighbourhood matters, on which g is finite.
+SHORTEST = 1e-17
+
+MOST_ENTRIES = 40_000_000  # work on all grids, unless the first three need more
+
+ITERATIONS, GAIN = 100, 100.0  # steps that must shrink the rest so much, or a Krylov method is used
+
+SOLVED = 1e-11  # largest residual of a solution, relative to the largest growth
+
+DIRECT = 800  # unknowns up to which a factorisation may help out
+
+MOST_FACTORS = 1_000_000
+
+CHUNK = 2_000_000  # interpolations carried out at once
+
+GRIDS = {
+    2: (24, 48, 96, 192, 384, 768, 1536, 3072, 6144, 12288),
+    3: (8, 12, 16, 24, 32, 48),
+}
+
+
+def transfer(law: Law, *, tolerance: float = 1e-10) -> Exponent:
+    r"""Return the exponent of a finite law in two or three dimensions.
+
+    Source: the transfer operator of Le Page 1982 and Pollicott 2010; the collocation is our
+    derivation.
+
+    Parameters
+    ----------
+    law : FiniteLaw or SGDLaw
+        Of dimension 2 or 3.
+    tolerance : float
+        Refine the grid until the error estimate is below it.
+
+    Returns
+    -------
+    Exponent
+        Of kind "deterministic" ("exact" for products that vanish). Its `status` says when the
+        tolerance was not reached: where h is rough, and where the growth rate depends on the
+        starting direction (then the value is the largest growth rate found).
+
+    Raises
+    ------
+    ValueError
+        If the dimension is neither 2 nor 3, or the law has too many factors to be written out.
+
+    Examples
+    --------
+    Pollicott's pair, λ = 1.1433110351029492458...:
+
+    >>> from stabcore import FiniteLaw
+    >>> law = FiniteLaw([[[2, 1], [1, 1]], [[3, 1], [2, 1]]])
+    >>> abs(transfer(law).value - 1.1433110351029492458) < 1e-12
+    True
+    """
+    require_law(law)
+    goal = check.real("tolerance", tolerance, above=0.0)
+    if law.dimension not in GRIDS:
+        raise ValueError(
+            f"transfer needs a law of dimension 2 or 3, got {law.dimension}; "
+            "use method='closed_form' in dimension 1 and 'monte_carlo' above 3."
+        )
+    finite = law.finite(MOST_FACTORS) if isinstance(law, SGDLaw) else law
+    factors = _Factors(*listed(finite))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExponentWarning)
+        simulated = monte_carlo(finite, 0, steps=GUARD_STEPS, replicas=16)
+    if math.isinf(simulated.value):  # one product that is 0 settles it
+        return exact(simulated.value, 0.0, "transfer operator", simulated.evaluations)
+    values: list[float] = []
+    work, error, cause = 0, math.inf, "the solution is rough for this grid"
+    for points in GRIDS[law.dimension]:
+        grid = _GRIDS[law.dimension](points)
+        work += grid.size * len(factors.matrices) * STENCIL ** (law.dimension - 1)
+        if len(values) > 2 and work > MOST_ENTRIES:
+            break
+        operator, growth = _operator(factors, grid)
+        solution = _solve(operator, growth)
+        if solution is None:
+            value, error = _largest_growth(operator, growth)
+            values.append(value)
+            cause = "the growth rate depends on the starting direction, or forgets it slowly"
+            break
+        values.append(float(solution.mean()))
+        error = _estimate(values)
+        if error <= goal:
+            break
+    if not abs(values[-1] - simulated.value) <= error + simulated.upper - simulated.lower:
+        # An invariant line, or nearly one: interpolation leaks on to it, and finds its exponent.
+        values.append(simulated.value)
+        error = simulated.upper - simulated.lower
+        cause = "simulation disagrees, the law is reducible or nearly so"
+    status = f"error estimate {error:.1e} above the tolerance {goal:.1e}: {cause}"
+    return Exponent(
+        value=values[-1],
+        lower=values[-1] - error,
+        upper=values[-1] + error,
+        kind="deterministic",
+        method="transfer operator",
+        status="converged" if error <= goal else status,
+        evaluations=work,
+    )
+
+
+def _estimate(values: list[float]) -> float:
+    """Return the error estimate for the last of the values on finer and finer grids."""
+    changes = np.abs(np.diff(values))[::-1]
+    if changes.size < 2:
+        return math.inf
+    change = max(changes[0], changes[1] / STEADY)
+    return SAFETY * float(change) + ROUNDING * (1 + abs(values[-1]))
+
+
+@dataclass(frozen=True)
+class _Factors:
+    """The factors of a law, each divided by its largest entry, and the logarithms of these."""
+
+    matrices: Array
+    logarithms: Array
+    probabilities: Array
+
+    def images(self, directions: Array) -> tuple[Array, Array]:
+        """Return A_i v, shape (directions, factors, d), and log|A_i v|."""
+        moved = np.einsum("mij,nj->nmi", self.matrices, directions)
+        lengths = np.log(np.maximum(np.linalg.norm(moved, axis=2), SHORTEST))
+        return moved, lengths + self.logarithms
+
+    def chunks(self, directions: int) -> list[slice]:
+        """Return slices of the factors that keep the work arrays small."""
+        size = max(1, CHUNK // directions)
+        return [slice(start, start + size) for start in range(0, len(self.matrices), size)]
+
+    def part(self, chunk: slice) -> _Factors:
+        """Return some of the factors."""
+        return _Factors(self.matrices[chunk], self.logarithms[chunk], self.probabilities[chunk])
+
+
+class _Circle:
+    """Directions of the plane: angles in [0, π), periodic, n equidistant points."""
+
+    def __init__(self, points: int) -> None:
+        self.points = self.size = points
+
+    def directions(self) -> Array:
+        """Return the unit vectors of the grid, shape (size, 2)."""
+        angle = np.arange(self.points) * (math.pi / self.points)
+        return np.stack([np.cos(angle), np.sin(angle)], axis=1)
+
+    def stencil(self, vectors: Array) -> tuple[NDArray[np.int64], Array]:
+        """Return grid indices and weights, shape (..., STENCIL), that interpolate at `vectors`."""
+        angle = np.arctan2(vectors[..., 1], vectors[..., 0]) * (self.points / math.pi)
+        left = np.floor(angle)
+        indices = left.astype(np.int64)[..., None] + np.arange(-2, STENCIL - 2)
+        return indices % self.points, np.stack(_lagrange(angle - left + 2), axis=-1)
+
+
+class _Cube:
+    """Directions of space: three faces of a cube, n×n points each, equal angles apart."""
+
+    def __init__(self, points: int) -> None:
+        self.points, self.size = points, 3 * points**2
+
+    def directions(self) -> Array:
+        """Return the unit vectors of the grid, shape (size, 3)."""
+        angle = np.linspace(-math.pi / 4, math.pi / 4, self.points)
+        first, second = np.meshgrid(np.tan(angle), np.tan(angle), indexing="ij")
+        face = np.stack([np.ones(first.size), first.ravel(), second.ravel()], axis=1)
+        face /= np.linalg.norm(face, axis=1, keepdims=True)
+        return np.concatenate([np.roll(face, axis, axis=1) for axis in range(3)])
+
+    def stencil(self, vectors: Array) -> tuple[NDArray[np.int64], Array]:
+        """Return grid indices and weights, shape (..., STENCIL²), that interpolate at `vectors`."""
+        face = np.abs(vectors).argmax(axis=-1)
+        top, one, two = (
+            np.take_along_axis(vectors, ((face + k) % 3)[..., None], axis=-1)[..., 0]
+            for k in range(3)
+        )
+        top = np.where(top == 0, 1.0, top)
+        (row, row_weights), (column, column_weights) = (
+            self._line(np.arctan(side / top)) for side in (one, two)
+        )
+        indices = (face[..., None, None] * self.points + row[..., :, None]) * self.points
+        indices = indices + column[..., None, :]
+        weights = row_weights[..., :, None] * column_weights[..., None, :]
+        shape = (*face.shape, STENCIL**2)
+        return indices.reshape(shape), weights.reshape(shape)
+
+    def _line(self, angle: Array) -> tuple[NDArray[np.int64], Array]:
+        position = (angle + math.pi / 4) * ((self.points - 1) * 2 / math.pi)
+        left = np.clip(np.floor(position) - 2, 0, self.points - STENCIL)
+        weights = np.stack(_lagrange(position - left), axis=-1)
+        return left.astype(np.int64)[..., None] + np.arange(STENCIL), weights
+
+
+_GRIDS: dict[int, type[_Circle] | type[_Cube]] = {2: _Circle, 3: _Cube}
+
+
+def _lagrange(t: Any) -> tuple[Any, ...]:
+    """Return the six Lagrange polynomials on the nodes 0, ..., 5 at t, a number or an array."""
+    a, b, c, d, e, f = t, t - 1, t - 2, t - 3, t - 4, t - 5
+    abc, def_ = a * b * c, d * e * f
+    return (
+        b * c * def_ * (-1 / 120),
+        a * c * def_ * (1 / 24),
+        a * b * def_ * (-1 / 12),
+        abc * e * f * (1 / 12),
+        abc * d * f * (-1 / 24),
+        abc * d * e * (1 / 120),
+    )
+
+
+_compiled_lagrange = njit(_lagrange)
+
+
+def _solve(operator: sparse.csr_array, growth: Array) -> Array | None:
+    """Return h with h − Th + mean(h) = g, or None if there is none to be found."""
+    goal = SOLVED * float(np.abs(growth).max())
+
+    def applied(h: Array) -> Array:
+        return np.asarray(h - operator @ h + h.mean())
+
+    solution, rest = growth, growth - applied(growth)
+    before, after = math.inf, float(np.abs(rest).max())
+    while after <= before / GAIN:  # the sum of T^k (g − λ), which contraction makes converge
+        for _ in range(ITERATIONS):
+            solution = solution + rest
+            rest = growth - applied(solution)
+            if np.abs(rest).max() <= goal / 10:
+                return solution
+        before, after = after, float(np.abs(rest).max())
+    system = LinearOperator(operator.shape, matvec=applied, dtype=np.float64)
+    solution, _ = gmres(system, growth, rtol=SOLVED / 10, atol=0, restart=60, maxiter=2)
+    if np.abs(applied(solution) - growth).max() > goal and growth.size <= DIRECT:
+        identity, one = sparse.eye_array(growth.size, format="csr"), np.ones((growth.size, 1))
+        bordered = sparse.block_array([[identity - operator, one], [one.T / growth.size, None]])
+        try:
+            extended = splu(bordered.tocsc()).solve(np.append(growth, 0.0))
+        except RuntimeError:  # exactly singular
+            return None
+        solution = np.asarray(extended[:-1] + extended[-1])
+    return solution if np.abs(applied(solution) - growth).max() <= goal else None
+
+
+def _largest_growth(operator: sparse.csr_array, growth: Array) -> tuple[float, float]:
+    """Return max over directions of the mean growth over many steps, and how much it changes."""
+    total, current, means = np.zeros(growth.size), growth, []
+    for step in range(1, 2 * LONG + 1):
+        total, current = total + current, operator @ current
+        if step in (LONG, 2 * LONG):
+            means.append(float(total.max()) / step)
+    return means[1], SAFETY * abs(means[1] - means[0]) + 1 / LONG
+
+
+def _operator(factors: _Factors, grid: _Circle | _Cube) -> tuple[sparse.csr_array, Array]:
+    """Return the matrix of T on the grid, and g at its points."""
+    if isinstance(grid, _Circle) and len(factors.matrices) * STENCIL > grid.size:
+        return _crowded_operator(factors, grid)
+    return _sparse_operator(factors, grid)
+
+
+def _sparse_operator(factors: _Factors, grid: _Circle | _Cube) -> tuple[sparse.csr_array, Array]:
+    nodes = grid.directions()
+    growth = np.zeros(len(nodes))
+    operator = sparse.csr_array((grid.size, grid.size))
+    for chunk in factors.chunks(len(nodes)):
+        part = factors.part(chunk)
+        moved, lengths = part.images(nodes)
+        growth += lengths @ part.probabilities
+        indices, weights = grid.stencil(moved)
+        weights *= part.probabilities[:, None]
+        rows = np.broadcast_to(np.arange(grid.size)[:, None, None], indices.shape)
+        entries = (weights.ravel(), (rows.ravel(), indices.ravel()))
+        operator = operator + sparse.coo_array(entries, shape=operator.shape).tocsr()
+    return operator, growth
+
+
+def _crowded_operator(factors: _Factors, grid: _Circle) -> tuple[sparse.csr_array, Array]:
+    """Do the same for so many factors that most entries of the matrix are sums of many weights."""
+    nodes = grid.directions()
+    operator, growth = np.zeros((grid.size, grid.size)), np.zeros(grid.size)
+
+    def run(part: slice) -> None:
+        _accumulate(
+            factors.matrices,
+            factors.logarithms,
+            factors.probabilities,
+            nodes[part],
+            operator[part],
+            growth[part],
+        )
+
+    run_replicas(run, grid.size)
+    return sparse.csr_array(operator), growth
+
+
+@njit(nogil=True, cache=True)
+def _accumulate(matrices, logarithms, probabilities, nodes, operator, growth):  # type: ignore[no-untyped-def]
+    """Add up the weights of all factors at some nodes of the circle."""
+    size = operator.shape[1]
+    for n in range(len(nodes)):
+        for m in range(len(matrices)):
+            matrix, probability = matrices[m], probabilities[m]
+            x = matrix[0, 0] * nodes[n, 0] + matrix[0, 1] * nodes[n, 1]
+            y = matrix[1, 0] * nodes[n, 0] + matrix[1, 1] * nodes[n, 1]
+            square = max(x * x + y * y, SHORTEST * SHORTEST)
+            growth[n] += probability * (logarithms[m] + np.log(square) / 2)
+            position = np.arctan2(y, x) * (size / np.pi)
+            left = math.floor(position)
+            column = left - 2
+            while column < 0:
+                column += size
+            for weight in _compiled_lagrange(position - left + 2):
+                operator[n, column] += probability * weight
+                column = column + 1 if column + 1 < size else 0

@@ -1,0 +1,1 @@
+"""Which minima gradient descent and SGD can end at."""

@@ -1,0 +1,125 @@
+"""What the two theorems say of one minimum at one step size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from stabcore.exponent import Exponent
+from stabcore.minima.exponents import gd_exponent, irregularities, sgd_exponent
+from stabcore.problems.minimum import Minimum, as_minimum
+
+REGIONS = ("both", "GD only", "SGD only", "neither", "undecided")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stability:
+    """What the two theorems say of one minimum at one step size.
+
+    Attributes
+    ----------
+    gd, sgd : Exponent
+        μ and λ.
+    irregularities : tuple of str
+        See `irregularities`; empty when Theorem B applies as it stands.
+    """
+
+    gd: Exponent
+    sgd: Exponent
+    irregularities: tuple[str, ...]
+
+    @property
+    def region(self) -> str:
+        """One of "both", "GD only", "SGD only", "neither", "undecided" (a sign is 0 or open)."""
+        return REGIONS[int(region(_sign(self.gd), _sign(self.sgd)))]
+
+    def __str__(self) -> str:
+        """Return the verdict in one paragraph."""
+        lines = [f"stable for: {self.region}", f"  mu     = {self.gd}", f"  lambda = {self.sgd}"]
+        return "\n".join(lines + [f"  note: {reason}" for reason in self.irregularities])
+
+
+def stability(
+    minimum: Minimum | ArrayLike,
+    step_size: float,
+    batch_size: int = 1,
+    probabilities: ArrayLike | None = None,
+    rng: int | np.random.Generator | None = None,
+    *,
+    replacement: bool | None = None,
+    **options: Any,
+) -> Stability:
+    """Return μ, λ and the verdict of Theorems A and B for one minimum and step size.
+
+    Source: papers A and D.
+
+    Parameters
+    ----------
+    minimum : Minimum or array, shape (N, N)
+        The minimum, or its kernel.
+    step_size : float
+        η > 0.
+    batch_size : int
+        B.
+    probabilities : array, shape (N,), optional
+        Weights of the loss and of the sampling; those of the minimum by default.
+    rng : int, numpy.random.Generator or None
+        For Monte Carlo.
+    replacement : bool, optional
+        Whether a batch may repeat a sample; see `Sampling`.
+    **options
+        Of `lyapunov_exponent`: `tolerance`, and `steps`, `replicas`, `transient` of Monte Carlo.
+
+    Returns
+    -------
+    Stability
+
+    Raises
+    ------
+    ValueError
+        If an argument is invalid; the message names it.
+
+    Examples
+    --------
+    >>> from stabcore import Minimum, ReluPair
+    >>> problem = ReluPair()
+    >>> stability(Minimum.at(problem, problem.minimum(3.0)), 0.15).region
+    'GD only'
+    """
+    point = as_minimum(minimum)
+    return Stability(
+        gd=gd_exponent(point, step_size, probabilities),
+        sgd=sgd_exponent(
+            point, step_size, batch_size, probabilities, rng=rng, replacement=replacement, **options
+        ),
+        irregularities=irregularities(point, step_size),
+    )
+
+
+def region(gd_sign: ArrayLike, sgd_sign: ArrayLike) -> np.ndarray:
+    """Return the index into `REGIONS` for signs of μ and λ (0 or NaN: undecided), elementwise.
+
+    Parameters
+    ----------
+    gd_sign, sgd_sign : arrays
+        Numbers whose signs count, for instance the exponents themselves.
+
+    Returns
+    -------
+    array of int
+
+    Examples
+    --------
+    >>> [REGIONS[i] for i in region([-1.0, -1.0, 1.0, 1.0], [-1.0, 1.0, -1.0, 1.0])]
+    ['both', 'GD only', 'SGD only', 'neither']
+    """
+    gd, sgd = np.sign(gd_sign), np.sign(sgd_sign)
+    decided = (gd * sgd != 0) & ~np.isnan(gd * sgd)
+    return np.where(decided, 2 * (gd > 0) + (sgd > 0), REGIONS.index("undecided"))
+
+
+def _sign(exponent: Exponent) -> int:
+    return exponent.sign or 0

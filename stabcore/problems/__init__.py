@@ -1,0 +1,1 @@
+"""Learning problems, the laws of their data, and their global minima."""

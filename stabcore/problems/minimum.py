@@ -1,0 +1,305 @@
+"""Global minima: what the stability theorems need to know of them, and how to find one.
+
+At θ* with φ(θ*) = 0 the only data that matter are the gradients g_i = ∇F(θ*, x_i), and of those
+only their Gram matrix K = JJᵀ, the empirical neural tangent kernel.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import cho_factor, cho_solve
+from scipy.sparse.csgraph import connected_components
+
+from stabcore import _validation as check
+from stabcore._validation import Array
+from stabcore.problems.base import Problem
+
+# Eigenvalues of K below this fraction of the largest one are rounding: the gradients are then
+# linearly dependent. Two gradients with a cosine below the second one are orthogonal.
+RANK_TOLERANCE = 1e-12
+
+ORTHOGONALITY_TOLERANCE = 1e-13
+
+
+class Minimum:
+    r"""A global minimum, seen through its kernel K = JJᵀ.
+
+    Build it with `Minimum.at(problem, point)`, which refuses points that are not minima, with
+    `find_minimum`, or from a kernel of your own: `Minimum(kernel)`. Immutable.
+
+    Source: papers A (normal and tangent space) and D.
+
+    Parameters
+    ----------
+    kernel : array, shape (N, N)
+        K_ij = g_i·g_j, symmetric positive semidefinite.
+    probabilities : array, shape (N,), optional
+        Probability of each sample in the loss L = Σ p_i l_i; uniform by default.
+
+    Attributes
+    ----------
+    kernel, probabilities : arrays, shapes (N, N), (N,)
+    point, jacobian : arrays, shapes (D,), (N, D), or None for a minimum known by its kernel
+
+    Raises
+    ------
+    ValueError
+        If the kernel is not square, symmetric, positive semidefinite and finite, or zero: then
+        there is no normal direction and the theory is silent.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> minimum = Minimum(np.diag([1.0, 4.0]))
+    >>> minimum.rank, round(minimum.sharpness, 12)
+    (2, 2.0)
+    """
+
+    point: Array | None = None
+    jacobian: Array | None = None
+
+    def __init__(self, kernel: ArrayLike, probabilities: ArrayLike | None = None) -> None:
+        self.kernel = check.kernel(kernel)
+        self.probabilities = check.probabilities(probabilities, self.kernel.shape[0])
+        eigenvalues = self.spectrum
+        if eigenvalues[0] < -check.DEFINITENESS_TOLERANCE * np.abs(eigenvalues).max():
+            raise ValueError(
+                "kernel must be positive semidefinite, its smallest eigenvalue is "
+                f"{eigenvalues[0]:.6g} (largest {eigenvalues[-1]:.6g}); a kernel J @ J.T always is."
+            )
+        if eigenvalues[-1] == 0:
+            raise ValueError(
+                "kernel is zero: all gradients vanish, the normal space is empty and neither "
+                "theorem applies; pass a minimum at which some gradient is not zero."
+            )
+        for array in (self.kernel, self.probabilities):
+            array.setflags(write=False)
+
+    @classmethod
+    def at(cls, problem: Problem, point: ArrayLike, tolerance: float = 1e-9) -> Minimum:
+        """Return the minimum of `problem` at `point`.
+
+        Parameters
+        ----------
+        problem : Problem
+        point : array, shape (D,)
+        tolerance : float
+            Largest |φ_i| that still counts as interpolation, in units of the targets.
+
+        Returns
+        -------
+        Minimum
+
+        Raises
+        ------
+        ValueError
+            If `point` has the wrong length or a residual larger than `tolerance`, or if the rank
+            of J drops there (the minima then need not form a manifold with tangent space ker J,
+            which both theorems assume).
+
+        Examples
+        --------
+        >>> from stabcore import ReluPair
+        >>> Minimum.at(ReluPair(), [2.0, 0.5]).kernel.round(6)
+        array([[ 3.4425,  9.5625],
+               [ 9.5625, 26.5625]])
+        """
+        check.instance("problem", problem, Problem)
+        theta = check.finite_array("point", point, ndim=1)
+        if theta.size != problem.n_parameters:
+            raise ValueError(
+                f"point has length {theta.size} but the problem has {problem.n_parameters} "
+                "parameters."
+            )
+        largest = float(np.abs(problem.residuals(theta)).max())
+        if not largest <= check.real("tolerance", tolerance, above=0.0):
+            raise ValueError(
+                f"point is not a minimum: its largest residual |φ_i| is {largest:.3e}, above the "
+                f"tolerance {tolerance:.1e}; start find_minimum(problem, point) from it."
+            )
+        jacobian = problem.jacobian(theta)
+        minimum = cls(jacobian @ jacobian.T, problem.probabilities)
+        _require_constant_rank(problem, theta, minimum.rank)
+        minimum.point, minimum.jacobian = theta, jacobian
+        for array in (theta, jacobian):
+            array.setflags(write=False)
+        return minimum
+
+    @property
+    def n_samples(self) -> int:
+        """Number of samples N."""
+        return len(self.kernel)
+
+    @property
+    def sharpness(self) -> float:
+        """Largest eigenvalue of the Hessian of the loss."""
+        return float(self.hessian_spectrum()[-1])
+
+    @cached_property
+    def spectrum(self) -> Array:
+        """Eigenvalues of K, ascending, shape (N,)."""
+        return np.asarray(np.linalg.eigvalsh(self.kernel))
+
+    @property
+    def rank(self) -> int:
+        """Dimension r of the normal space: the rank of K."""
+        return int((self.spectrum > RANK_TOLERANCE * self.spectrum[-1]).sum())
+
+    @cached_property
+    def gradients(self) -> Array:
+        """The g_i in an orthonormal basis of the normal space, shape (N, r): K = gradients @ .T."""
+        eigenvalues, vectors = np.linalg.eigh(self.kernel)
+        return np.asarray(vectors[:, -self.rank :] * np.sqrt(eigenvalues[-self.rank :]))
+
+    @cached_property
+    def normal_basis(self) -> Array:
+        """Orthonormal basis of the normal space im Jᵀ in parameter space, shape (D, r)."""
+        if self.jacobian is None:
+            raise ValueError(
+                "normal_basis needs a minimum in parameter space, this one is known by its kernel "
+                "only; build it with Minimum.at(problem, point)."
+            )
+        _, _, rows = np.linalg.svd(self.jacobian, full_matrices=False)
+        return np.asarray(rows[: self.rank].T)
+
+    @cached_property
+    def blocks(self) -> tuple[NDArray[np.intp], ...]:
+        """Groups of samples with mutually orthogonal gradients (one group: no splitting)."""
+        norms = np.sqrt(np.maximum(np.diag(self.kernel), 0))
+        linked = np.abs(self.kernel) > ORTHOGONALITY_TOLERANCE * np.outer(norms, norms)
+        count, labels = connected_components(linked, directed=False)
+        return tuple(np.flatnonzero(labels == label) for label in range(count))
+
+    def hessian_spectrum(self, probabilities: ArrayLike | None = None) -> Array:
+        """Return the eigenvalues κ_j of Hess L on the normal space, ascending, shape (r,).
+
+        They are the non-zero eigenvalues of P^½ K P^½; κ_j = eig(K)/N for uniform p. Samples of
+        probability zero take no part, so fewer than `rank` values may be positive; the others
+        are 0: normal directions along which gradient descent does not move.
+
+        Parameters
+        ----------
+        probabilities : array, shape (N,), optional
+            Those of the minimum by default.
+
+        Returns
+        -------
+        array, shape (r,)
+        """
+        root = np.sqrt(
+            self.probabilities
+            if probabilities is None
+            else check.probabilities(probabilities, self.n_samples)
+        )
+        eigenvalues = np.linalg.eigvalsh(root[:, None] * self.kernel * root)[-self.rank :]
+        return np.asarray(
+            np.where(eigenvalues > RANK_TOLERANCE * eigenvalues[-1], eigenvalues, 0.0)
+        )
+
+    def __repr__(self) -> str:
+        """Return the sizes that matter."""
+        return (
+            f"Minimum(n_samples={self.n_samples}, rank={self.rank}, sharpness={self.sharpness:.6g})"
+        )
+
+
+def as_minimum(minimum: Minimum | ArrayLike) -> Minimum:
+    """Return `minimum` itself, or the `Minimum` of a kernel matrix."""
+    return minimum if isinstance(minimum, Minimum) else Minimum(minimum)
+
+
+def find_minimum(
+    problem: Problem,
+    start: ArrayLike,
+    *,
+    tolerance: float = 1e-12,
+    max_iterations: int = 200,
+) -> Minimum:
+    r"""Descend from `start` to a global minimum of `problem`.
+
+    Levenberg-Marquardt in sample space, θ ← θ − Jᵀ(JJᵀ + νI)⁻¹φ, whose cost is one N×N
+    factorisation a step however many parameters there are; ν falls with every success, so the
+    last steps are Gauss-Newton's and converge quadratically.
+
+    Parameters
+    ----------
+    problem : Problem
+    start : array, shape (D,)
+    tolerance : float
+        Stop when every |φ_i| is below it.
+    max_iterations : int
+
+    Returns
+    -------
+    Minimum
+        With `point` near `start`.
+
+    Raises
+    ------
+    ValueError
+        If an argument is invalid; the message names it.
+    RuntimeError
+        If the residuals do not fall below `tolerance`: the start is too far, or no interpolating
+        parameter exists nearby.
+
+    Examples
+    --------
+    >>> from stabcore import ScalarFactorization
+    >>> minimum = find_minimum(ScalarFactorization(), [2.0, 1.0])
+    >>> float(minimum.point.prod().round(12))
+    1.0
+    """
+    check.instance("problem", problem, Problem)
+    check.real("tolerance", tolerance, above=0.0)
+    theta = check.finite_array("start", start, ndim=1)
+    if theta.size != problem.n_parameters:
+        raise ValueError(
+            f"start has length {theta.size} but the problem has {problem.n_parameters} parameters."
+        )
+    residuals = problem.residuals(theta)
+    damping = 1.0
+    for _ in range(check.integer("max_iterations", max_iterations)):
+        if np.abs(residuals).max() <= tolerance:
+            return Minimum.at(problem, theta, tolerance)
+        jacobian = problem.jacobian(theta)
+        if not jacobian.any():
+            break  # no gradient to follow
+        kernel = jacobian @ jacobian.T
+        floor = 1e-14 * np.trace(kernel) + np.finfo(float).tiny
+        shifted = kernel + max(damping * np.trace(kernel) / problem.n_samples, floor) * np.eye(
+            problem.n_samples
+        )
+        proposal = theta - jacobian.T @ cho_solve(cho_factor(shifted), residuals)
+        proposed = problem.residuals(proposal)
+        if np.linalg.norm(proposed) < np.linalg.norm(residuals):
+            theta, residuals, damping = proposal, proposed, damping / 10
+        else:
+            damping = max(10 * damping, 1e-12)
+        if damping > 1e12:
+            break
+    raise RuntimeError(
+        f"no minimum found from start: the largest residual is still {np.abs(residuals).max():.3e} "
+        f"(tolerance {tolerance:.1e}); try another start, more parameters, or a larger "
+        "max_iterations."
+    )
+
+
+def _require_constant_rank(problem: Problem, theta: Array, rank: int) -> None:
+    """Refuse a point near which J has a larger rank than `rank`."""
+    # Full row rank makes the minima a manifold (implicit function theorem). A smaller rank does
+    # too where it is constant (constant rank theorem), which a few random nearby points decide.
+    if rank == problem.n_samples:
+        return
+    nudges = np.random.default_rng(0).normal(size=(4, theta.size))
+    jacobians = problem.jacobian(theta + 1e-4 * (1 + np.abs(theta)) * nudges)
+    singular = np.linalg.svd(jacobians, compute_uv=False)
+    largest = int((singular > np.sqrt(RANK_TOLERANCE) * singular[:, :1]).sum(axis=1).max())
+    if largest > rank:
+        raise ValueError(
+            f"the jacobian has rank {rank} at point but {largest} nearby: the minima need not form "
+            "a manifold with tangent space ker J there, a hypothesis of both theorems; choose "
+            "another minimum, or pass the kernel itself if you only want the exponents."
+        )

@@ -1,0 +1,1 @@
+"""Which saddles attract SGD."""

@@ -1,0 +1,166 @@
+r"""All step sizes at which a neuron's saddle contracts: every interval, not only the first.
+
+For finite data Λ±(η) = Σ w_m log|1 − ηc_m|, c_m = γ ∓ z_m, is concave in η between the poles 1/c_m,
+where it is −∞. So *all* its sign changes can be found, and around every pole there is a sliver of
+step sizes at which it is negative. (Our derivation.)
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.optimize import brentq
+
+from stabcore import _validation as check
+from stabcore._validation import Array
+from stabcore.problems.signals import FiniteSignal, Signal, as_signal
+from stabcore.saddles.exponents import DIRECTIONS
+from stabcore.stable_sets import StableSet, intersection, negative_steps
+
+MOST_POLES = 5_000  # beyond, sign changes are found by a scan
+
+SCAN_POINTS = 1_024
+
+
+def contracting_steps(
+    signal: Signal | ArrayLike,
+    direction: str,
+    probabilities: ArrayLike | None = None,
+    batch_size: int = 1,
+    weight_decay: float = 0.0,
+    *,
+    upper: float | None = None,
+    replacement: bool | None = None,
+    rng: int | np.random.Generator | None = 0,
+) -> StableSet:
+    r"""Return all step sizes at which Λ₊ (or Λ₋) is negative, as disjoint intervals.
+
+    For laws with at most 5000 values all sign changes are found, by concavity between the poles.
+    Other laws are scanned, at 1024 points equally spaced in log η, and the sign changes refined.
+
+    Source: our derivation.
+
+    Parameters
+    ----------
+    signal : Signal or array, shape (N,)
+        The law of xy, or its values.
+    direction : str
+        "plus" or "minus".
+    probabilities : array, shape (N,), optional
+        Of the values; uniform by default.
+    batch_size : int
+        B.
+    weight_decay : float
+        γ ≥ 0.
+    upper : float, optional
+        Largest step size to look at; by default all of them, or for a scan up to where the exponent
+        has become positive for good as far as two more doublings show.
+    replacement : bool, optional
+        As in `Sampling`.
+    rng : int, numpy.random.Generator or None
+        Used where the batches are too many to be listed.
+
+    Returns
+    -------
+    StableSet
+
+    Raises
+    ------
+    ValueError
+        If an argument is invalid; the message names it.
+
+    Examples
+    --------
+    >>> print(contracting_steps([1.0, -1.0], "plus"))
+    (0, 1.414214)
+    """
+    check.choice("direction", direction, DIRECTIONS)
+    decay = check.non_negative("weight_decay", weight_decay)
+    end = math.inf if upper is None else check.step_size(upper, "upper")
+    law = as_signal(signal, probabilities).batched(batch_size, replacement, rng)
+    law.require_single()
+    sign = 1 if direction == "plus" else -1
+    if isinstance(law, FiniteSignal) and law.values.size <= MOST_POLES:
+        found = negative_steps(law.weights, decay - sign * law.values)
+        return found if upper is None else found.restricted(0.0, end)
+    return _scan(law, sign, decay, upper)
+
+
+def stable_saddle_steps(
+    signal: Signal | ArrayLike,
+    probabilities: ArrayLike | None = None,
+    batch_size: int = 1,
+    weight_decay: float = 0.0,
+    *,
+    upper: float | None = None,
+    replacement: bool | None = None,
+    rng: int | np.random.Generator | None = 0,
+) -> StableSet:
+    r"""Return all step sizes at which the saddle attracts (phase III), as disjoint intervals.
+
+    Source: our derivation, for paper B's neuron.
+
+    Parameters
+    ----------
+    signal, probabilities, batch_size, weight_decay, upper, replacement, rng
+        As in `contracting_steps`.
+
+    Returns
+    -------
+    StableSet
+        See `contracting_steps` for what has been searched.
+
+    Examples
+    --------
+    Labels flipped with probability 0.4:
+
+    >>> print(stable_saddle_steps([1.0, -1.0], [0.6, 0.4]))
+    (0.3893907, 1.288795)
+    """
+    plus, minus = (
+        contracting_steps(
+            signal,
+            direction,
+            probabilities,
+            batch_size,
+            weight_decay,
+            upper=upper,
+            replacement=replacement,
+            rng=rng,
+        )
+        for direction in DIRECTIONS
+    )
+    return intersection([plus, minus])
+
+
+def _scan(law: Signal, sign: int, decay: float, upper: float | None) -> StableSet:
+    """Return where the exponent of a law without poles is negative, by a scan of its step sizes."""
+
+    def value(eta: float | Array) -> Array:
+        eta = np.asarray(eta)
+        return law.mean_log(1 - eta * decay, sign * eta)[0]
+
+    # Below `low` the second order in η decides, beyond `end` the logarithm of η.
+    mean, second = decay - sign * float(law.mean), float(law.second_moment)
+    scale = 1 / math.sqrt(second + decay**2)
+    low = 1e-3 * min(scale, max(abs(mean) / second, 1e-6 * scale) if mean else scale)
+    end = 4 * scale if upper is None else upper
+    while upper is None and not (value(end * np.array([1.0, 2.0, 4.0])) > 0).all():
+        end *= 2
+    low = min(low, end / 2)
+    grid = np.geomspace(low, end, SCAN_POINTS)
+    negative = value(grid) < 0
+    roots = [
+        float(brentq(lambda eta: float(value(eta)), grid[k], grid[k + 1], xtol=1e-300, rtol=1e-13))
+        for k in np.flatnonzero(negative[1:] != negative[:-1])
+    ]
+    ends = [0.0] * bool(negative[0]) + roots + [end] * bool(negative[-1])
+    return StableSet(
+        intervals=tuple(zip(ends[::2], ends[1::2], strict=True)),
+        brackets=tuple((root * (1 - 1e-10), root * (1 + 1e-10)) for root in roots),
+        lower=0.0,
+        upper=end,
+        resolution=float(grid[-1] - grid[-2]),
+    )

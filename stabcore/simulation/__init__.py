@@ -1,0 +1,1 @@
+"""Many runs of gradient descent and SGD at once: the check on every prediction."""

@@ -1,0 +1,87 @@
+"""How long SGD takes to leave a saddle."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from stabcore import _validation as check
+from stabcore._validation import Array
+from stabcore.problems.base import Problem
+from stabcore.saddles.types import _one_point
+from stabcore.sampling import Sampling
+
+
+def escape_times(
+    problem: Problem,
+    saddle: ArrayLike,
+    starts: ArrayLike,
+    step_size: float,
+    radius: float,
+    steps: int,
+    *,
+    batch_size: int = 1,
+    replacement: bool | None = None,
+    rng: int | np.random.Generator | None = None,
+) -> Array:
+    r"""Run SGD from each start until |θ − saddle| ≥ radius; return the number of steps it took.
+
+    With Λ > 0 and no gradient noise at the saddle the mean grows like log(radius/|θ₀ − saddle|)/Λ;
+    with gradient noise it stays finite as θ₀ tends to the saddle. (Our derivation.)
+
+    Source: our derivation.
+
+    Parameters
+    ----------
+    problem : Problem
+    saddle : array, shape (D,)
+    starts : array, shape (R, D)
+        One per run; equal rows are fine, the batches differ.
+    step_size : float
+        η > 0.
+    radius : float
+        Positive.
+    steps : int
+        Most steps per run.
+    batch_size : int
+        B.
+    replacement : bool, optional
+        As in `Sampling`.
+    rng : int, numpy.random.Generator or None
+
+    Returns
+    -------
+    array, shape (R,)
+        ∞ for a run that was still inside after `steps` steps.
+
+    Raises
+    ------
+    ValueError
+        If an argument is invalid; the message names it.
+
+    Examples
+    --------
+    One neuron on (x, y) = (1, 1): u + w doubles at η = 1, until 2¹⁰ ε = 0.1024 √2 is outside.
+
+    >>> from stabcore.problems.models import OneNeuron
+    >>> escape_times(OneNeuron([1.0], [1.0]), [0, 0], [[1e-4, 1e-4]], 1.0, 0.14, 50, rng=0)
+    array([10.])
+    """
+    eta = check.step_size(step_size)
+    edge = check.real("radius", radius, above=0.0)
+    limit = check.integer("steps", steps)
+    centre = _one_point(problem, saddle, "saddle")
+    theta = check.finite_array("starts", starts, ndim=2).copy()
+    if theta.shape[1] != centre.size:
+        raise ValueError(f"starts must have shape (runs, {centre.size}), got {theta.shape}.")
+    generator = check.generator(rng)
+    sampling = Sampling(problem.n_samples, batch_size, problem.probabilities, replacement)
+    times = np.full(len(theta), np.inf)
+    for step in range(limit + 1):
+        outside = ~(np.linalg.norm(theta - centre, axis=1) < edge)
+        times[outside & np.isinf(times)] = step
+        theta[outside] = centre  # these runs are over; there nothing overflows
+        if step == limit or np.isfinite(times).all():
+            break
+        theta = theta - eta * problem.batch_gradient(theta, sampling.draw(len(theta), generator))
+    return times

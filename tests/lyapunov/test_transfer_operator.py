@@ -1,0 +1,169 @@
+"""The transfer operator against known exponents, exact symmetries and simulation."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stabcore import FiniteLaw, SGDLaw, monte_carlo
+from stabcore.lyapunov.transfer_operator import transfer
+
+POLLICOTT = FiniteLaw([[[2, 1], [1, 1]], [[3, 1], [2, 1]]])
+POLLICOTT_EXPONENT = 1.1433110351029492458
+RENEWAL_KERNEL = [[1, 0.5 * math.sqrt(2.5)], [0.5 * math.sqrt(2.5), 2.5]]
+BASIS = np.array([[1, 0.7], [0.3, 1.2]])
+
+
+def conjugate(matrices):
+    """Hide the structure of matrices by a change of basis."""
+    return BASIS @ np.array(matrices) @ np.linalg.inv(BASIS)
+
+
+def covers(result, truth):
+    return result.lower <= truth <= result.upper
+
+
+@pytest.mark.parametrize("tolerance", [1e-6, 1e-10, 1e-12])
+def test_pollicott_pair(tolerance):
+    result = transfer(POLLICOTT, tolerance=tolerance)
+    assert result.converged
+    assert covers(result, POLLICOTT_EXPONENT)
+    assert result.upper - result.value <= tolerance
+
+
+def test_a_singular_factor_against_the_renewal_series():
+    result = transfer(SGDLaw(RENEWAL_KERNEL, 1.0))
+    assert result.converged
+    assert covers(result, 0.10551172445156578605)
+
+
+def test_random_fibonacci_is_rough_and_says_so():
+    """log 1.13198824; the matrices expand and contract in turn, and h is only Hölder continuous."""
+    result = transfer(FiniteLaw([[[0, 1], [1, 1]], [[0, 1], [1, -1]]]))
+    assert "rough" in result.status
+    assert covers(result, math.log(1.13198824))
+    assert result.upper - result.lower < 1e-4
+
+
+@pytest.mark.parametrize("step_size", [1.3, 0.9, 0.3, 0.03, 0.003])
+def test_sgd_against_simulation(step_size):
+    law = SGDLaw(RENEWAL_KERNEL, step_size)
+    exact = transfer(law, tolerance=1e-6)
+    assert exact.converged
+    simulated = monte_carlo(law, 0, steps=100_000)
+    assert abs(simulated.value - exact.value) < 4 * simulated.standard_error
+
+
+def test_isometries_have_exponent_zero():
+    angle = 2 * math.pi / 5
+    rotation = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    law = FiniteLaw([rotation, rotation @ rotation, [[1, 0], [0, -1]]])
+    result = transfer(law)
+    assert result.converged
+    assert covers(result, 0.0)
+    assert result.upper < 1e-12
+
+
+@pytest.mark.parametrize("diagonals", [((2, 0.5), (1.5, 0.25)), ((0.5, 2), (0.25, 1.5))])
+def test_reducible_laws_report_the_top_exponent(diagonals):
+    """Triangular in a hidden basis: exponents (log 3)/2 and −(log 8)/2, in either order."""
+    matrices = [[[a, 1], [0, d]] for a, d in diagonals]
+    result = transfer(FiniteLaw(conjugate(matrices)))
+    assert covers(result, math.log(3) / 2)
+    assert result.upper - result.lower < 1e-9
+
+
+def test_an_invariant_line_that_does_not_matter_is_not_believed():
+    """Upper triangular: −(log 2)/2 on the line, 0 elsewhere; leaking on to it finds −0.35."""
+    law = FiniteLaw([[[0.5, 0], [0, 1]], [[1, 1], [0, 1]]])
+    assert covers(transfer(law), 0.0)
+
+
+def test_two_invariant_directions_are_told_apart():
+    """Diagonal in a hidden basis: the growth rate does depend on the start."""
+    matrices = [np.diag([3.0, 1.0]), np.diag([1.0, 2.0])]
+    result = transfer(FiniteLaw(conjugate(matrices)))
+    assert covers(result, math.log(3) / 2)
+
+
+@pytest.mark.parametrize("factor", [1e-200, 1e-5, 1e150])
+def test_scaling(factor):
+    result = transfer(FiniteLaw(factor * POLLICOTT.matrices))
+    assert result.value == pytest.approx(POLLICOTT_EXPONENT + math.log(factor), abs=1e-9)
+
+
+def test_probability_zero_plays_no_part():
+    matrices = [*POLLICOTT.matrices, [[0, 100], [-100, 0]]]
+    result = transfer(FiniteLaw(matrices, [0.5, 0.5, 0]))
+    assert covers(result, POLLICOTT_EXPONENT)
+
+
+def test_many_factors_agree_with_the_same_law_written_out_thinly():
+    """Pollicott's pair, each matrix three hundred times: the crowded assembly."""
+    law = FiniteLaw(np.repeat(POLLICOTT.matrices, 300, axis=0))
+    assert transfer(law).value == pytest.approx(transfer(POLLICOTT).value, abs=1e-11)
+
+
+def test_batches_against_simulation():
+    gradients = np.random.default_rng(3).normal(size=(16, 2))
+    law = SGDLaw(gradients @ gradients.T, 0.4, batch_size=4)
+    exact, simulated = transfer(law, tolerance=1e-5), monte_carlo(law, 0)
+    assert exact.converged
+    assert abs(simulated.value - exact.value) < simulated.upper - simulated.lower
+
+
+def test_three_dimensions_block_of_the_plane():
+    """Pollicott's pair beside a weak third direction, in a hidden basis."""
+    basis = np.random.default_rng(0).normal(size=(3, 3))
+    matrices = np.zeros((2, 3, 3))
+    matrices[:, :2, :2] = POLLICOTT.matrices
+    matrices[:, 2, 2] = [0.2, 0.3]
+    law = FiniteLaw(basis @ matrices @ np.linalg.inv(basis))
+    result = transfer(law, tolerance=1e-6)
+    assert covers(result, POLLICOTT_EXPONENT)
+    assert result.upper - result.lower < 1e-3
+
+
+def test_three_dimensions_positive_matrices():
+    matrices = 0.2 + np.abs(np.random.default_rng(1).normal(size=(2, 3, 3)))
+    law = FiniteLaw(matrices)
+    result = transfer(law, tolerance=1e-7)
+    assert result.converged
+    simulated = monte_carlo(law, 0, steps=200_000)
+    assert abs(simulated.value - result.value) < 4 * simulated.standard_error
+
+
+@given(entries=st.lists(st.floats(-2, 2), min_size=8, max_size=8), seed=st.integers(0, 10**6))
+@settings(max_examples=15, deadline=None)
+def test_the_estimate_covers_a_finer_computation(entries, seed):
+    """Also similarity and transposition: λ does not change, the grid sees another problem."""
+    matrices = np.array(entries).reshape(2, 2, 2)
+    a, b, c, d = matrices.reshape(2, 4).T
+    if np.abs(a * d - b * c).min() < 1e-2:
+        return
+    coarse, fine = (transfer(FiniteLaw(matrices), tolerance=t) for t in (1e-3, 1e-7))
+    assert coarse.lower - 1e-3 <= fine.value <= coarse.upper + 1e-3
+    rotation, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(2, 2)))
+    for other in (rotation @ matrices @ rotation.T, np.swapaxes(matrices, 1, 2)):
+        again = transfer(FiniteLaw(other), tolerance=1e-7)
+        assert abs(again.value - fine.value) <= 1e-7 + 2 * (
+            (again.upper - again.lower) + (fine.upper - fine.lower)
+        )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ((FiniteLaw([[[1.0]]]),), ValueError, "dimension 2 or 3, got 1"),
+        ((FiniteLaw([np.eye(4)]),), ValueError, "dimension 2 or 3, got 4"),
+        (([[1.0, 0.0], [0.0, 1.0]],), TypeError, "law must be"),
+        ((POLLICOTT, {"tolerance": 0.0}), ValueError, "tolerance"),
+        ((POLLICOTT, {"tolerance": math.nan}), ValueError, "tolerance"),
+    ],
+)
+def test_bad_input(arguments, error, words):
+    law, *options = arguments
+    with pytest.raises(error, match=words):
+        transfer(law, **(options[0] if options else {}))

@@ -1,0 +1,248 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stabcore.problems.signals import FiniteSignal, GaussianSignal, LabelFlips, NormalSignal
+from stabcore.saddles.exponents import saddle_exponents
+from stabcore.saddles.phases import (
+    IA,
+    IB,
+    II,
+    III,
+    IV,
+    PHASES,
+    UNDETERMINED,
+    phase,
+    phase_boundary,
+    saddle_grid,
+)
+from stabcore.saddles.steps import contracting_steps, stable_saddle_steps
+
+DATA = st.lists(st.floats(-4, 4).map(lambda z: round(z, 2)), min_size=1, max_size=6)
+
+
+def test_codes():
+    assert [PHASES[k] for k in (IA, IB, II, III, IV)] == ["Ia", "Ib", "II", "III", "IV"]
+    plus, minus = [1.0, -1.0, -1.0, 1.0], [-1.0, 1.0, -1.0, 1.0]
+    assert phase(plus, minus).tolist() == [IA, II, III, IV]
+    assert phase(plus, minus, mean_square=0.5).tolist() == [IB, II, III, IV]
+    assert phase(plus, minus, correlation=-1.0).tolist() == [II, IA, III, IV]
+    assert phase(plus, minus, correlation=0.0).tolist() == [UNDETERMINED, UNDETERMINED, III, IV]
+    assert phase(-math.inf, -math.inf) == III
+    assert phase([0.0, math.nan, 1.0], [1.0, 1.0, math.nan]).tolist() == [UNDETERMINED] * 3
+    assert phase([0.1, 0.3], -1.0, tolerance=0.2).tolist() == [UNDETERMINED, IA]
+    assert phase(1.0, -1.0, mean_square=1.0) == UNDETERMINED
+    assert phase(np.ones((2, 3)), -np.ones(3)).shape == (2, 3)
+
+
+def test_phase_of_exponents():
+    assert phase(*saddle_exponents(LabelFlips(0.5), step_size=0.5)) == III
+    assert phase(*saddle_exponents(LabelFlips(0.1), step_size=0.5)) == IA
+    drawn = saddle_exponents(np.linspace(-1, 1, 100), step_size=1e-3, batch_size=20)
+    assert drawn[0].sign is None
+    assert phase(*drawn) == UNDETERMINED
+
+
+@settings(deadline=None, max_examples=50)
+@given(DATA, st.floats(0.05, 3), st.sampled_from([0.0, 0.3]), st.sampled_from([1, 2]))
+def test_a_grid_agrees_with_its_points(values, eta, decay, batch_size):
+    batch_size = min(batch_size, len(values))
+    steps = np.array([eta, 2 * eta])
+    grid = saddle_grid(values, steps, batch_size, decay)
+    for k, step in enumerate(steps):
+        plus, minus = saddle_exponents(
+            values, step_size=step, batch_size=batch_size, weight_decay=decay
+        )
+        for point, value, error in (
+            (plus, grid.plus[k], grid.plus_error[k]),
+            (minus, grid.minus[k], grid.minus_error[k]),
+        ):
+            if math.isfinite(point.value) and math.isfinite(value) and error < 1:
+                assert abs(point.value - value) <= error + 1e-15
+        if grid.phases[k] in {III, IV}:
+            assert grid.phases[k] in {int(phase(plus, minus)), UNDETERMINED}
+
+
+def test_a_grid_of_label_flips():
+    flips, steps = np.linspace(0, 1, 21)[:, None], np.linspace(0.05, 2.5, 50)
+    grid = saddle_grid(LabelFlips(flips), steps)
+    # Flipping all labels exchanges the directions and what is right: the phases stay.
+    assert (grid.phases == grid.phases[::-1]).all()
+    assert set(np.unique(grid.phases)) >= {IA, IB, III, IV}
+    attracted = grid.phases[10] == III  # flip probability ½
+    assert (attracted == (steps < math.sqrt(2))).all()
+    attracted = grid.phases[8] == III  # 0.4
+    assert (attracted == ((steps > 0.38939068333) & (steps < 1.28879499219))).all()
+    # Ib: (1 − η)² (1 − f) + (1 + η)² f < 1, that is η < 2(1 − 2f).
+    stable = grid.phases[:10] == IB
+    expected = (steps < 2 * (1 - 2 * flips[:10])) & np.isin(grid.phases[:10], [IA, IB])
+    assert (stable == expected).all()
+    assert grid.distance.shape == grid.phases.shape
+    assert (grid.distance <= np.abs(grid.plus)).all()
+
+
+def test_boundary_points_are_reported():
+    grid = saddle_grid([2.0, -1.0], [0.25, 0.5, 2.0])
+    # Λ₋ = −∞ at η = ½ and Λ₊ = ½ log|(1 + 2η)(1 − η)| vanishes there exactly.
+    assert grid.minus[1] == -math.inf
+    assert grid.plus[1] == pytest.approx(0, abs=1e-15)
+    assert grid.phases[1] == UNDETERMINED
+    certain = saddle_grid([1.0], [0.5, 2.0])  # |1 − 2| = 1
+    assert certain.phases.tolist() == [IB, UNDETERMINED]
+    assert saddle_grid([0.0], 0.5).phases == UNDETERMINED
+
+
+def test_incorrect_learning_exists():
+    values = [2.5, -0.99]
+    grid = saddle_grid(values, [1.0])
+    assert np.mean(values) > 0
+    assert grid.phases.tolist() == [II]
+    assert saddle_grid(np.negative(values), [1.0]).phases.tolist() == [II]
+
+
+def test_known_windows():
+    cases = [
+        (LabelFlips(0.5), (0, math.sqrt(2)), 1e-12),
+        (LabelFlips(0.4), (0.38939068333, 1.28879499219), 1e-11),
+        (GaussianSignal(0.0, 1.0), (0, 1.53006254), 1e-8),
+    ]
+    for law, expected, tolerance in cases:
+        (found,) = stable_saddle_steps(law).intervals
+        assert found == pytest.approx(expected, abs=tolerance)
+    listed = stable_saddle_steps([1.0, -1.0], [0.6, 0.4])
+    assert np.allclose(listed.intervals, stable_saddle_steps(LabelFlips(0.4)).intervals)
+
+
+def test_without_noise_the_saddle_never_attracts():
+    assert not stable_saddle_steps(LabelFlips(0.0))
+    assert not contracting_steps([1.0, 2.0], "plus")
+    assert not contracting_steps([0.0], "plus")
+    # Gradient descent on the mean: log|1 − 1.5η| < 0.
+    mean = contracting_steps([1.0, 2.0], "minus", batch_size=2)
+    assert np.allclose(mean.intervals, [(0, 4 / 3)])
+
+
+@settings(deadline=None, max_examples=60)
+@given(DATA, st.sampled_from(["plus", "minus"]), st.sampled_from([0.0, 0.25]))
+def test_all_intervals_are_found(values, direction, decay):
+    found = contracting_steps(values, direction, weight_decay=decay)
+    index = ("plus", "minus").index(direction)
+    steps = np.geomspace(1e-2, 50, 3_000)
+    grid = saddle_grid(values, steps, weight_decay=decay)
+    exponent = (grid.plus, grid.minus)[index]
+    error = (grid.plus_error, grid.minus_error)[index]
+    known = (np.abs(exponent) > error + 1e-9) | np.isneginf(exponent)
+    assert (found.contains(steps)[known] == (exponent < 0)[known]).all()
+    assert found.resolution == 0
+    # At its ends the exponent changes sign: roots within their brackets.
+    for low, high in found.brackets:
+        signs = [
+            saddle_exponents(values, step_size=eta, weight_decay=decay)[index].value < 0
+            for eta in (low * (1 - 1e-9), high * (1 + 1e-9))
+        ]
+        middle = saddle_exponents(values, step_size=low, weight_decay=decay)[index].value
+        assert signs[0] != signs[1] or abs(middle) < 1e-7 or middle < -1  # tangent, or a sliver
+
+
+def test_every_pole_has_a_sliver():
+    rng = np.random.default_rng(0)
+    x, noise = rng.normal(size=(2, 30))
+    signal = FiniteSignal.from_data(x, 0.3 * x + noise)
+    found = contracting_steps(signal, "minus")
+    poles = 1 / signal.values[signal.values > 0]
+    assert len(found.intervals) > 5
+    for pole in poles:
+        assert any(a <= pole <= b for a, b in found.intervals)
+    both = stable_saddle_steps(signal)
+    for a, b in both.intervals:
+        plus, minus = saddle_exponents(signal, step_size=(a + b) / 2)
+        assert max(plus.value, minus.value) < 1e-12
+
+
+def test_weight_decay_makes_the_saddle_attract():
+    law = LabelFlips(0.2)
+    assert not stable_saddle_steps(law).contains(0.05)
+    assert stable_saddle_steps(law, weight_decay=1.0).contains(0.05)
+    gauss = GaussianSignal(1.0, 0.5)
+    assert not stable_saddle_steps(gauss, upper=3.0).contains(0.05)
+    decayed = stable_saddle_steps(gauss, upper=3.0, weight_decay=1.5)
+    assert decayed.contains(0.05)
+    assert decayed.upper == 3.0
+
+
+def test_larger_batches_attract_at_larger_steps_only():
+    """To second order above 2E[z]/(E[z]² + Var(z)/B)."""
+    starts = [
+        stable_saddle_steps(LabelFlips(0.48), batch_size=b).intervals[0][0] for b in (1, 2, 4, 8)
+    ]
+    assert starts == sorted(starts)
+    second_order = [2 * 0.04 / (0.04**2 + (1 - 0.04**2) / b) for b in (1, 2, 4, 8)]
+    assert starts == pytest.approx(second_order, rel=0.06)
+
+
+@pytest.mark.parametrize(
+    "law", [GaussianSignal(0.3, 2.0), NormalSignal(0.1, 1.0), GaussianSignal(-0.3, 2.0).batched(2)]
+)
+def test_scanned_laws(law):
+    found = stable_saddle_steps(law)
+    steps = np.geomspace(1e-3, found.upper, 400)
+    grid = saddle_grid(law, steps)
+    known = grid.distance > 1e-9
+    assert (found.contains(steps)[known] == (grid.phases == III)[known]).all()
+    assert found
+    assert found.resolution > 0
+
+
+def test_boundary_curves():
+    flips = np.linspace(0.3, 0.5, 41)
+    boundary = phase_boundary(LabelFlips, flips)
+    for direction, sets in (("plus", boundary.plus), ("minus", boundary.minus)):
+        curves = boundary.curves(direction)
+        assert sum(len(curve) for curve in curves) == sum(
+            len(roots) for roots in boundary.roots(direction)
+        )
+        for curve in curves:
+            values = [
+                saddle_exponents(LabelFlips(f), step_size=eta)[direction == "minus"].value
+                for eta, f in curve
+            ]
+            assert np.abs(values).max() < 1e-12
+            assert (np.diff(curve[:, 1]) > 0).all()
+        assert len(sets) == flips.size
+    # Λ₊ = 0: the window opens left and right of η = 1, where Λ₊ = −∞.
+    left, right = sorted(boundary.curves("plus"), key=lambda curve: curve[0, 0])
+    assert (left[:, 0] < 1).all()
+    assert (right[:, 0] > 1).all()
+    assert right[-1] == pytest.approx([math.sqrt(2), 0.5])
+    grid = saddle_grid(LabelFlips(flips[:, None]), np.array([0.8, 1.1]))
+    for j, eta in enumerate((0.8, 1.1)):
+        inside = [part.contains(eta) for part in boundary.plus]
+        assert (np.array(inside) == (grid.plus[:, j] < 0)).all()
+
+
+def test_boundary_of_gaussian_data_and_batches():
+    boundary = phase_boundary(lambda s: GaussianSignal(1.0, s), [1.0, 3.0], 2, 0.1, upper=8.0)
+    for s, roots in zip([1.0, 3.0], boundary.roots("minus"), strict=True):
+        grid = saddle_grid(GaussianSignal(1.0, s), roots, 2, 0.1)
+        assert roots.size
+        assert np.abs(grid.minus).max() < 1e-10
+
+
+def test_bad_arguments():
+    cases = [
+        (lambda: saddle_grid([1.0], [0.0]), ValueError, "step_size"),
+        (lambda: saddle_grid([1.0], 0.1, weight_decay=-1.0), ValueError, "weight_decay"),
+        (lambda: saddle_grid(LabelFlips([0.1, 0.2]), [1.0, 2.0, 3.0]), ValueError, "broadcast"),
+        (lambda: contracting_steps([1.0], "up"), ValueError, "direction"),
+        (lambda: contracting_steps(LabelFlips([0.1, 0.2]), "plus"), ValueError, "single law"),
+        (lambda: stable_saddle_steps([1.0], upper=-1.0), ValueError, "upper"),
+        (lambda: phase_boundary(LabelFlips(0.1), [0.1]), TypeError, "law"),
+        (lambda: phase_boundary(LabelFlips, [0.2, 0.1]), ValueError, "ascending"),
+        (lambda: phase_boundary(LabelFlips, [0.1]).curves("up"), ValueError, "direction"),
+    ]
+    for call, error, name in cases:
+        with pytest.raises(error, match=name):
+            call()

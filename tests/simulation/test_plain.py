@@ -1,0 +1,292 @@
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stabcore import (
+    DiagonalLinearNetwork,
+    Fate,
+    ReluPair,
+    ScalarFactorization,
+    TwoLayerNetwork,
+    exact_runs,
+    gradient_descent,
+    stable_arcs,
+    stochastic_gradient_descent,
+)
+from stabcore.descent.map import gd_map
+
+RATIONAL = st.integers(1, 300).map(lambda n: Fraction(n, 100))
+
+
+def exact_step(theta, rate):
+    """Take one step of gradient descent on ½(1 − θ₁θ₂)² in rational numbers."""
+    x, y = theta
+    push = rate * (1 - x * y)
+    return x + push * y, y + push * x
+
+
+def coordinates(theta):
+    return 1 - theta[0] * theta[1], theta[0] ** 2 + theta[1] ** 2
+
+
+@settings(deadline=None, max_examples=200)
+@given(RATIONAL, RATIONAL, RATIONAL)
+def test_one_exact_step_against_rational_arithmetic(x, y, rate):
+    delta, s = (float(c) for c in coordinates((x, y)))
+    if delta == 0:
+        return
+    runs = exact_runs(ScalarFactorization(), delta, s, float(rate), 1, batch_size=None)
+    expected = [float(c) for c in coordinates(exact_step((x, y), rate))]
+    c = float(rate)
+    scale = abs(delta) * (1 + c * s + c * c * abs(delta) * (1 + abs(delta)))
+    assert runs.delta[0] == pytest.approx(expected[0], abs=1e-14 * scale)
+    assert runs.s[0] == pytest.approx(expected[1], rel=1e-13)
+
+
+@pytest.mark.parametrize("inputs", [[0.9], [2.5], [0.9, 2.5], [0.5, 1.0, 2.0]])
+def test_exact_coordinates_follow_plain_gradient_descent(inputs):
+    problem = ReluPair(inputs)
+    theta = np.array([[1.3, 0.6], [0.7, 1.2], [1.1, 1.1]])
+    exact = exact_runs(
+        problem, *problem.exact_coordinates(theta), 0.1, 30, batch_size=None, record_every=1
+    )
+    plain = gradient_descent(problem, theta, 0.1, 30, record_every=1)
+    deltas, _ = problem.exact_coordinates(plain.points)
+    assert np.exp(exact.history) == pytest.approx(np.abs(deltas), abs=1e-12)
+
+
+@pytest.mark.parametrize("problem", [ScalarFactorization([0.9, 2.5]), ReluPair([0.5, 1.0, 2.0])])
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_the_laws_of_one_exact_and_one_plain_sgd_step_agree(problem, batch_size):
+    """From one start every batch leads somewhere: the same places, equally often."""
+    theta = np.tile([1.2, 0.7], (20_000, 1))
+    plain = stochastic_gradient_descent(problem, theta, 0.1, 1, batch_size=batch_size, rng=0)
+    ends, _ = problem.exact_coordinates(plain.ends)
+    exact = exact_runs(
+        problem, *problem.exact_coordinates(theta), 0.1, 1, batch_size=batch_size, rng=1
+    )
+    places, plain_counts = np.unique(ends.round(10), return_counts=True)
+    again, exact_counts = np.unique(exact.delta.round(10), return_counts=True)
+    assert again == pytest.approx(places, abs=1e-9)
+    assert places.size == math.comb(problem.n_samples, batch_size)
+    difference = (plain_counts - exact_counts) / np.sqrt(plain_counts + exact_counts)
+    assert (np.abs(difference) < 4).all()
+
+
+def test_plain_gradient_descent_is_the_iterated_map():
+    network = TwoLayerNetwork([[0.3, 1.0], [-1.0, 0.2]], [0.5, -0.5], 2)
+    start = network.initial(0)
+    runs = gradient_descent(network, start[None], 0.2, 7, record_every=3)
+    theta = start
+    for step in range(1, 8):
+        theta = gd_map(network, theta, 0.2)
+        if step in {3, 6, 7}:
+            recorded = runs.points[runs.times.tolist().index(step), 0]
+            assert recorded == pytest.approx(theta, rel=1e-13)
+    assert runs.times.tolist() == [0, 3, 6, 7]
+    norms = [math.log(np.linalg.norm(network.residuals(p))) for p in runs.points[:, 0]]
+    assert runs.log_residuals[:, 0] == pytest.approx(norms, rel=1e-12)
+
+
+def test_the_full_batch_is_gradient_descent():
+    problem = DiagonalLinearNetwork([[1.0, 0.3], [-0.5, 2.0]], [1.0, 0.7])
+    starts = np.random.default_rng(0).normal(size=(5, 4))
+    stochastic = stochastic_gradient_descent(problem, starts, 0.05, 20, batch_size=2, rng=0)
+    assert stochastic.ends == pytest.approx(
+        gradient_descent(problem, starts, 0.05, 20).ends, rel=1e-11
+    )
+
+
+def test_the_mean_of_one_sgd_step_is_the_gradient_step():
+    problem = ReluPair(probabilities=[0.8, 0.2])
+    starts = np.tile([1.2, 0.7], (40_000, 1))
+    moves = stochastic_gradient_descent(problem, starts, 0.1, 1, rng=0).ends - starts
+    error = moves.std(axis=0, ddof=1) / 200
+    expected = -0.1 * problem.gradient(starts[0])
+    assert (np.abs(moves.mean(axis=0) - expected) < 4 * error).all()
+    uniform = stochastic_gradient_descent(
+        problem, starts, 0.1, 1, probabilities=[0.0, 1.0], rng=0
+    ).ends
+    assert uniform == pytest.approx(
+        np.tile(gd_map(ReluPair([2.5]), starts[0], 0.1), (40_000, 1)), rel=1e-12
+    )
+
+
+def test_fates():
+    problem = ReluPair()
+    runs = exact_runs(
+        problem, [0.1, 0.1, 0.9, 1e-251], [2.3, 3.0, 60.0, 5.0], 0.15, 50, batch_size=None
+    )
+    names = [Fate(f).name for f in runs.fate]
+    assert names == ["UNDECIDED", "UNDECIDED", "DEAD", "CONVERGED"]
+    assert runs.steps.tolist()[0::3] == [50, 0]
+    assert [runs.share(fate) for fate in Fate] == [0.5, 0.25, 0.25, 0.0]
+    assert runs.limits.tolist() == [5.0]
+
+
+def test_divergence_is_reported():
+    runs = exact_runs(ScalarFactorization(), [-5.0], [40.0], 1.0, 200, batch_size=None)
+    assert Fate(runs.fate[0]) is Fate.DIVERGED
+    assert runs.steps[0] < 200
+    plain = gradient_descent(
+        ScalarFactorization(), [[6.0, 1.0], [1.0, 0.9]], 1.0, 200, record_every=100
+    )
+    assert plain.diverged.tolist() == [True, False]
+    assert np.isnan(plain.ends[0]).all()
+
+
+def test_runs_that_leave_the_range_of_doubles_overflow_nothing():
+    """Warnings are errors: |δ| and s may end anywhere up to infinity."""
+    starts = np.full(64, 1e-60), np.full(64, 2.5)
+    for eta in np.linspace(2.45, 2.95, 32):
+        runs = exact_runs(ScalarFactorization([1.0, 4.0]), *starts, eta, 3_000, rng=0)
+        assert (runs.fate == Fate.DIVERGED).all()
+        assert not (np.maximum(np.abs(runs.delta), runs.s) < 1e150).any()
+    with pytest.raises(ValueError, match=r"s must be at least 2\|1 - delta\|.* is -inf"):
+        exact_runs(ScalarFactorization(), [1e308, 0.5], [1.0, 2.0], 0.1, 10)
+
+
+def test_rounding_does_not_take_s_below_twice_the_product():
+    """At the balanced minimum s = 2: what a run finds satisfies s ≥ 2|1 − δ| to the last bit."""
+    delta = np.linspace(-0.5, 0.5, 301)
+    runs = exact_runs(
+        ScalarFactorization(), delta, 2 * np.abs(1 - delta), 0.3, 5_000, batch_size=None
+    )
+    assert (runs.fate == Fate.CONVERGED).all()
+    assert (runs.s >= 2 * np.abs(1 - runs.delta)).all()
+    assert runs.s == pytest.approx(2.0)
+
+
+def test_convergence_is_judged_at_the_floor():
+    """At s with |1 − cs| = ½ a run loses log 2 a step: 250 log 10/log 2 ≈ 830 steps."""
+    runs = exact_runs(
+        ScalarFactorization(), [1e-3], [5.0], 0.1, 2_000, batch_size=None, record_every=1
+    )
+    assert Fate(runs.fate[0]) is Fate.CONVERGED
+    rate = math.log(abs(1 - 0.1 * runs.s[0]))
+    assert runs.steps[0] == pytest.approx(math.log(1e-247) / rate, abs=3)
+    assert abs(runs.delta[0]) < 1e-250
+    history = runs.history[: runs.steps[0] + 1, 0]
+    assert np.diff(history[100:]) == pytest.approx(rate, abs=1e-9)
+    assert history[-1] == pytest.approx(math.log(abs(runs.delta[0])), rel=1e-12)
+    assert np.isnan(runs.history[runs.steps[0] + 1 :]).all()
+
+
+def test_history_is_recorded_every_so_many_steps():
+    arguments = (ReluPair(), [0.1, 0.2], [2.5, 3.0], 0.15, 10)
+    fine = exact_runs(*arguments, rng=0, record_every=1)
+    coarse = exact_runs(*arguments, rng=0, record_every=4)
+    assert fine.history.shape == (11, 2)
+    assert (coarse.history == fine.history[::4]).all()
+    assert exact_runs(*arguments, rng=0).history.shape == (0, 2)
+    assert fine.history[0] == pytest.approx(np.log([0.1, 0.2]))
+    assert fine.history[-1] == pytest.approx(np.log(np.abs(fine.delta)))
+
+
+@pytest.mark.parametrize("inputs", [[1.0], [0.9, 2.5]])
+def test_relu_dies_exactly_when_it_does_in_plain_coordinates(inputs):
+    problem, steps = ReluPair(inputs), 25
+    starts = np.random.default_rng(0).uniform(0.05, 3, size=(3_000, 2))
+    exact = exact_runs(problem, *problem.exact_coordinates(starts), 0.2, steps, batch_size=None)
+    plain = gradient_descent(problem, starts, 0.2, steps, record_every=1)
+    alive = problem.alive(plain.points)
+    first = np.where(alive.all(axis=0), steps, np.argmin(alive, axis=0))
+    dead = exact.fate == Fate.DEAD
+    assert (dead == ~alive.all(axis=0)).all()
+    assert (exact.steps[dead] == first[dead]).all()
+    assert 0.1 < dead.mean() < 0.9
+    # Dead for good: the parameters do not move any more.
+    assert (plain.ends[dead] == plain.points[first[dead], np.flatnonzero(dead)]).all()
+
+
+def test_deadness_under_sgd_is_as_frequent_as_in_plain_coordinates():
+    problem = ReluPair()
+    starts = np.random.default_rng(0).uniform(0.05, 2.5, size=(4_000, 2))
+    exact = exact_runs(problem, *problem.exact_coordinates(starts), 0.2, 20, rng=0)
+    plain = stochastic_gradient_descent(problem, starts, 0.2, 20, rng=1)
+    shares = exact.share(Fate.DEAD), (~problem.alive(plain.ends)).mean()
+    assert 0.1 < shares[0] < 0.9
+    assert abs(shares[0] - shares[1]) < 4 * math.sqrt(2 * 0.25 / 4_000)
+
+
+def test_the_floating_point_trap():
+    """Just past paper D's first arc (s < 2.6359) plain SGD "converges" to unstable minima.
+
+    log|δ| is a random walk with drift λ = 0.0143 and variance 0.17 a step, which goes from 10⁻⁶
+    down to rounding with probability about exp(−(2λ/0.17) 21) = 3 %.
+    """
+    problem, starts = ReluPair(), np.tile(ReluPair().minimum(2.7), (2_000, 1))
+    starts[:, 1] *= 1 - 1e-6
+    plain = stochastic_gradient_descent(problem, starts, 0.15, 3_000, rng=0)
+    delta, s = problem.exact_coordinates(plain.ends)
+    trapped = (np.abs(delta) < 1e-15) & (s > 2.66) & (s < 6)
+    assert 0.002 < trapped.mean() < 0.05
+
+    exact = exact_runs(problem, *problem.exact_coordinates(starts), 0.15, 20_000, rng=0)
+    assert exact.limits.size > 100
+    assert stable_arcs(problem, 0.15).sgd.contains(exact.limits).all()
+
+
+@pytest.mark.parametrize(("eta", "p"), [(0.15, 0.5), (0.3, 0.58)])
+def test_limits_of_100_000_starts_are_all_in_the_predicted_arcs(eta, p):
+    problem = ReluPair(probabilities=[p, 1 - p])
+    theta = np.random.default_rng(0).uniform(0, 3.2, size=(100_000, 2))
+    runs = exact_runs(problem, *problem.exact_coordinates(theta), eta, 20_000, rng=0)
+    arcs = stable_arcs(problem, eta)
+    assert runs.share(Fate.UNDECIDED) < 0.01  # λ is nearly 0 close to the ends
+    assert runs.limits.size > 1_000
+    assert arcs.sgd.contains(runs.limits).all()
+    # Not a vacuous claim: every stable arc is reached.
+    for low, high in arcs.sgd.intervals:
+        assert ((low <= runs.limits) & (runs.limits <= high)).any()
+
+
+def test_limits_of_gradient_descent_are_in_the_predicted_arc():
+    problem = ReluPair()
+    theta = np.random.default_rng(0).uniform(0, 2.5, size=(20_000, 2))
+    runs = exact_runs(problem, *problem.exact_coordinates(theta), 0.15, 20_000, batch_size=None)
+    assert runs.limits.size > 1_000
+    assert stable_arcs(problem, 0.15).gd.contains(runs.limits).all()
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+def test_same_seed_same_runs_on_any_number_of_cores(monkeypatch, batch_size):
+    results = []
+    for workers in (1, 2, 9):
+        monkeypatch.setattr("os.sched_getaffinity", lambda _, w=workers: range(w), raising=False)
+        problem = ReluPair([0.5, 1.0, 2.0])
+        delta, s = problem.exact_coordinates(np.random.default_rng(1).uniform(0, 2, (50, 2)))
+        results.append(
+            exact_runs(problem, delta, s, 0.2, 40, batch_size=batch_size, rng=3, record_every=5)
+        )
+    for other in results[1:]:
+        for name in ("delta", "s", "fate", "steps", "history"):
+            assert np.array_equal(getattr(other, name), getattr(results[0], name), equal_nan=True)
+
+
+def test_same_seed_same_plain_runs():
+    starts = [[1.2, 0.9], [0.5, 1.0]]
+    ends = [
+        stochastic_gradient_descent(ReluPair(), starts, 0.1, 30, rng=seed).ends
+        for seed in (5, np.random.default_rng(5), 6)
+    ]
+    assert (ends[0] == ends[1]).all()
+    assert (ends[0] != ends[2]).any()
+
+
+def test_starts_are_not_changed():
+    delta, s, theta = np.array([0.1]), np.array([2.5]), np.array([[1.2, 0.9]])
+    exact_runs(ReluPair(), delta, s, 0.15, 5, rng=0)
+    stochastic_gradient_descent(ReluPair(), theta, 0.1, 5, rng=0)
+    gradient_descent(ReluPair(), theta, 0.1, 5)
+    assert (delta[0], s[0], theta.tolist()) == (0.1, 2.5, [[1.2, 0.9]])
+
+
+def test_a_minimum_is_a_fixed_point_with_log_residual_minus_infinity():
+    runs = gradient_descent(ReluPair(), [[2.0, 0.5]], 0.3, 3)
+    assert runs.ends.tolist() == [[2.0, 0.5]]
+    assert (runs.log_residuals == -math.inf).all()
