@@ -16,7 +16,6 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
-import joblib
 import numpy as np
 
 Plain = list[Any]
@@ -119,6 +118,8 @@ def _ordered(constant: Any) -> Any:
 def _hash(thing: Any) -> str:
     """Return a hash of a value."""
     try:
+        import joblib  # only a sweep needs it
+
         return str(joblib.hash(thing, hash_name="sha1"))
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise TypeError(

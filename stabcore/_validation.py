@@ -7,19 +7,92 @@ got, and what to do about it.
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
-from collections.abc import Sequence
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
 from numbers import Real
-from typing import Any
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+PACKAGE = str(Path(__file__).parent)
+# What says how one trains: fields of `SGD`, and no options of any other function.
+METHOD_FIELDS = (
+    "batch_size",
+    "momentum",
+    "nesterov",
+    "weight_decay",
+    "replacement",
+    "reshuffle",
+    "probabilities",
+)
 
 PROBABILITY_TOLERANCE = 1e-9
 SYMMETRY_TOLERANCE = 1e-10
 DEFINITENESS_TOLERANCE = 1e-10
+
+
+def public(
+    more: Callable[..., Any] | None = None,
+) -> Callable[[Callable[Parameters, Result]], Callable[Parameters, Result]]:
+    """Make a function name the closest right option when it is called with a wrong one.
+
+    `more` is the function whose keywords are the options behind `**options`.
+    """
+
+    def decorate(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+        signature = inspect.signature(function).parameters.values()
+        options = {part.name for part in signature if part.kind != part.VAR_KEYWORD}
+        options |= set(inspect.signature(more).parameters) if more is not None else set()
+        name = function.__qualname__.removesuffix(".__init__")
+
+        @functools.wraps(function)
+        def call(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+            if not kwargs.keys() <= options:
+                _refuse_option(name, kwargs.keys() - options, options)
+            return function(*args, **kwargs)
+
+        return call
+
+    return decorate
+
+
+def _refuse_option(name: str, wrong: Iterable[str], options: set[str]) -> None:
+    """Raise the error for an option that a function does not have."""
+    option = sorted(wrong)[0]
+    # Looked up first: it is what earlier versions of the package took one by one.
+    if option in METHOD_FIELDS and "method" in options:
+        raise TypeError(
+            f"{name}() has no option {option!r}: how one trains is said by the method; pass "
+            f"SGD({option}=...), in its place or as method=."
+        )
+    close = get_close_matches(option, options, n=1, cutoff=0.5)
+    fields = get_close_matches(option, METHOD_FIELDS, n=1, cutoff=0.7)
+    if "method" in options and fields and not close:
+        hint = f"did you mean method=SGD({fields[0]}=...)?"
+    elif close:
+        hint = f"did you mean {close[0]!r}?"
+    else:
+        hint = f"it takes {', '.join(sorted(options))}."
+    raise TypeError(f"{name}() has no option {option!r}; {hint}")
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """Warn in the name of the line outside the package that made the call."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level - 1)
 
 
 def finite_array(name: str, value: ArrayLike, ndim: int | None = None) -> Array:
@@ -30,7 +103,7 @@ def finite_array(name: str, value: ArrayLike, ndim: int | None = None) -> Array:
         array = np.array(value, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise TypeError(
-            f"{name} must be an array of real numbers, got {_short(value)}; "
+            f"{name} must be an array of real numbers, got {short(value)}; "
             "pass numbers in a rectangular (nested) sequence."
         ) from error
     if ndim is not None and array.ndim != ndim:
@@ -53,7 +126,7 @@ def real(name: str, value: Any, *, above: float = -math.inf, below: float = math
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
     if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a real number, got {_short(value)}; pass a float.")
+        raise TypeError(f"{name} must be a real number, got {short(value)}; pass a float.")
     try:
         number = float(value)
     except OverflowError as error:
@@ -81,7 +154,7 @@ def non_negative(name: str, value: Any) -> float:
 def integer(name: str, value: Any, *, minimum: int = 1) -> int:
     """Return `value` as an int of at least `minimum`."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name} must be an integer, got {_short(value)}.")
+        raise TypeError(f"{name} must be an integer, got {short(value)}.")
     if value < minimum:
         raise ValueError(f"{name} must be at least {minimum}, got {int(value)}; raise it.")
     return int(value)
@@ -90,7 +163,7 @@ def integer(name: str, value: Any, *, minimum: int = 1) -> int:
 def boolean(name: str, value: Any) -> bool:
     """Return `value` as a bool."""
     if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name} must be True or False, got {_short(value)}.")
+        raise TypeError(f"{name} must be True or False, got {short(value)}.")
     return bool(value)
 
 
@@ -106,17 +179,6 @@ def parameters(name: str, value: ArrayLike, count: int) -> Array:
     if array.ndim == 0 or array.shape[-1] != count:
         raise ValueError(f"{name} must have shape (..., {count}), got {array.shape}.")
     return array
-
-
-def batch_size(value: Any, n_samples: int, *, replacement: bool) -> int:
-    """Return a batch size between 1 and, without replacement, the number of samples."""
-    size = integer("batch_size", value)
-    if size > n_samples and not replacement:
-        raise ValueError(
-            f"batch_size is {size} but there are only {n_samples} samples; choose a batch_size of "
-            f"at most {n_samples}, or draw with replacement=True."
-        )
-    return size
 
 
 def probabilities(value: ArrayLike | None, n_samples: int) -> Array:
@@ -171,10 +233,10 @@ def choice(name: str, value: Any, options: Sequence[str]) -> str:
     """Return `value` if it is one of `options`."""
     if value not in options:
         listed = ", ".join(repr(option) for option in options)
-        raise ValueError(f"{name} must be one of {listed}, got {_short(value)}.")
+        raise ValueError(f"{name} must be one of {listed}, got {short(value)}.")
     return str(value)
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

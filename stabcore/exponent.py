@@ -9,6 +9,8 @@ import numpy as np
 
 from stabcore._validation import Array
 
+__all__ = ["Exponent", "ExponentWarning"]  # noqa: RUF022
+
 KINDS = ("exact", "enclosure", "deterministic", "statistical")
 
 

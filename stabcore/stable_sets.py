@@ -20,6 +20,8 @@ from stabcore import _validation as check
 from stabcore._validation import Array
 from stabcore.exponent import Exponent
 
+__all__ = ["StableSet", "stable_set", "negative_steps", "intersection"]  # noqa: RUF022
+
 Interval = tuple[float, float]
 EPSILON = float(np.finfo(float).eps)
 
@@ -106,6 +108,9 @@ class StableSet:
         return text if self.resolution == 0 else f"{text} (scan of spacing {self.resolution:.2g})"
 
 
+NOWHERE = StableSet(intervals=(), brackets=(), lower=0.0, upper=math.inf)
+
+
 def intersection(sets: Sequence[StableSet]) -> StableSet:
     """Return where all of several exponents are negative.
 
@@ -173,7 +178,7 @@ def negative_steps(weights: Array, coefficients: Array) -> StableSet:
     total = _LogSum(weights[used], coefficients[used])
     poles = np.unique(total.poles[total.poles > 0])
     if poles.size == 0:
-        return StableSet(intervals=(), brackets=(), lower=0.0, upper=math.inf)
+        return NOWHERE
     roots: list[float] = []
     drift = -float(total.weights @ total.coefficients)
     if drift > 4 * EPSILON * float(total.weights @ np.abs(total.coefficients)):

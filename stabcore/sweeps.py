@@ -24,15 +24,15 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import joblib
 import numpy as np
 from numpy.random import SeedSequence
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 import stabcore
 from stabcore import _validation as check
 from stabcore._fingerprint import digest, fingerprint, home_of
+
+__all__ = ["sweep"]  # noqa: RUF022
 
 Grid = Mapping[str, Sequence[Any]] | Sequence[tuple[Any, ...]]
 
@@ -118,6 +118,8 @@ def sweep(
             values[index] = stored
     missing = [index for index in range(len(calls)) if index not in values]
     tasks = [(index, function, calls[index], seeds[index], paths[index]) for index in missing]
+    from tqdm import tqdm  # only a sweep needs it
+
     bar = tqdm(
         total=len(calls), initial=len(values), disable=not check.boolean("progress", progress)
     )
@@ -176,6 +178,8 @@ def _seed_sequence(generator: np.random.Generator) -> SeedSequence:
 
 def _arrivals(tasks: Sequence[_Task]) -> Iterator[tuple[int, Value]]:
     """Yield index and value of each task as it is finished, in any order."""
+    import joblib  # only a sweep needs it
+
     client = getattr(joblib.parallel.get_active_backend()[0], "client", None)
     if client is not None:
         return _cluster_arrivals(client, tasks)

@@ -16,14 +16,37 @@ from matplotlib.patches import Patch
 from numpy.typing import ArrayLike
 
 from stabcore._validation import Array
-from stabcore.minima.steps import StableSets
+from stabcore.minima.steps import StabilityTable
 from stabcore.minima.verdict import REGIONS, region
+from stabcore.problems.models import NeuronFate
 from stabcore.saddles.phases import PHASES
-from stabcore.simulation.neuron import NeuronFate
 from stabcore.stable_sets import StableSet
 
+__all__ = [  # noqa: RUF022
+    # style
+    "use_style",
+    "GD_COLOUR",
+    "SGD_COLOUR",
+    "INK",
+    # regions, phases and fates
+    "REGION_COLOURS",
+    "region_legend",
+    "region_map",
+    "arc_regions",
+    "PHASE_COLOURS",
+    "phase_map",
+    "phase_handles",
+    "FATE_COLOURS",
+    "fate_map",
+    # minima and intervals
+    "hyperbola",
+    "minima_arc",
+    "shade",
+    "interval_band",
+]
+
 # Okabe & Ito's colour-blind-safe palette. μ and gradient descent are blue, λ and SGD are orange.
-GD, SGD, INK = "#0072B2", "#D55E00", "#333333"
+GD_COLOUR, SGD_COLOUR, INK = "#0072B2", "#D55E00", "#333333"
 
 REGION_COLOURS = {
     "both": "#009E73",
@@ -54,7 +77,7 @@ FATE_COLOURS = {
 
 def use_style() -> None:
     """Switch matplotlib to the book's style."""
-    with as_file(files("stabcore") / "companion.mplstyle") as path:
+    with as_file(files("stabcore.companion") / "figures.mplstyle") as path:
         plt.style.use(path)
 
 
@@ -153,12 +176,12 @@ def phase_handles(names: Sequence[str] = PHASES[:5]) -> list[Patch]:
     ]
 
 
-def arc_regions(sets: StableSets, lower: float, upper: float) -> list[tuple[float, float, str]]:
+def arc_regions(sets: StabilityTable, lower: float, upper: float) -> list[tuple[float, float, str]]:
     """Cut [lower, upper] at the ends of the stable sets and name the region of each piece.
 
     Parameters
     ----------
-    sets : StableSets
+    sets : StabilityTable
     lower, upper : float
 
     Returns
@@ -185,13 +208,13 @@ def arc_regions(sets: StableSets, lower: float, upper: float) -> list[tuple[floa
     return pieces
 
 
-def hyperbola(axes: Axes, sets: StableSets, largest: float, **options: Any) -> None:
+def hyperbola(axes: Axes, sets: StabilityTable, largest: float, **options: Any) -> None:
     """Draw the minima θ₁θ₂ = 1, θ > 0, up to θ = `largest`, coloured by region.
 
     Parameters
     ----------
     axes : matplotlib.axes.Axes
-    sets : StableSets
+    sets : StabilityTable
         Of s = θ₁² + θ₂².
     largest : float
     **options

@@ -11,10 +11,10 @@ from stabcore.lyapunov.laws import FiniteLaw, Law, SGDLaw, require_law
 def require_independent_steps(law: Law) -> None:
     """Refuse what is not a law, and reshuffled epochs, whose steps depend on each other."""
     require_law(law)
-    if isinstance(law, SGDLaw) and law.sampling.epoch_length > 1:
+    if isinstance(law, SGDLaw) and law.batches.epoch_length > 1:
         raise ValueError(
-            "law has reshuffled epochs, and moments are computed for independent steps only; "
-            "use a law with reshuffle=False."
+            "law has reshuffled epochs, and this is computed for independent steps only; pass "
+            "law.epochs(), whose factors are whole epochs, or a method with reshuffle=False."
         )
 
 

@@ -50,13 +50,12 @@ def log_growth(law: AnyLaw, streams: Streams, vectors: Array, lengths: NDArray[n
         follow: Any = walk_dense
         arguments: tuple[Any, ...] = (*rescaled(law.matrices), *law.alias)
     else:
-        minimum, sampling = law.minimum, law.sampling
         regular = in_residual_coordinates(law)
         arguments = (
-            minimum.kernel if regular else minimum.gradients,
-            law.step_size / sampling.batch_size,
+            law.kernel if regular else law.gradients,
+            law.step_size / law.batches.batch_size,
             max(1, int(RENORMALISE_DIGITS / _digits_per_step(law))),
-            *_drawing(law),
+            *_row_drawing(law),
         )
         follow = walk_residual if regular else walk_normal
 
@@ -99,7 +98,7 @@ def count_draws(law: Law, states: States, lengths: NDArray[np.int64]) -> Array:
 
 
 def index_probabilities(law: Law) -> Array:
-    return law.probabilities if isinstance(law, FiniteLaw) else law.sampling.probabilities
+    return law.probabilities if isinstance(law, FiniteLaw) else law.batches.probabilities
 
 
 def whole_epochs(law: AnyLaw, steps: int) -> int:
@@ -116,31 +115,37 @@ def replica_streams(law: AnyLaw, states: States) -> Streams:
 
 
 def in_residual_coordinates(law: SGDLaw) -> bool:
-    return law.minimum.rank == law.minimum.n_samples
+    return law.dimension == len(law.kernel) and bool(law.batches.scales.all())
 
 
 def _epoch_length(law: AnyLaw) -> int:
-    return law.sampling.epoch_length if isinstance(law, SGDLaw) else 1
+    return law.batches.epoch_length if isinstance(law, SGDLaw) else 1
 
 
 def _drawing(law: Law) -> tuple[Any, ...]:
     """Return batch size, samples drawn from without replacement, advance in an epoch, alias."""
     if isinstance(law, FiniteLaw):
         return (1, 0, 0, *law.alias)
-    sampling = law.sampling
+    batches = law.batches
     return (
-        sampling.batch_size,
-        0 if sampling.independent and not sampling.reshuffle else sampling.n_samples,
-        sampling.batch_size if sampling.reshuffle else 0,
-        *sampling.alias,
+        batches.batch_size,
+        0 if batches.independent and not batches.reshuffle else batches.n_samples,
+        batches.batch_size if batches.reshuffle else 0,
+        *batches.alias,
     )
+
+
+def _row_drawing(law: Law) -> tuple[Any, ...]:
+    """Return the same with the number of rows that a sample owns in the second place."""
+    batch_size, *others = _drawing(law)
+    return (batch_size, 1 if isinstance(law, FiniteLaw) else law.minimum.n_outputs, *others)
 
 
 def _digits_per_step(law: SGDLaw) -> float:
     """Return how many decimal digits the length of a vector can change by in one step."""
-    scaled = law.step_size * np.diag(law.minimum.kernel)
+    scaled = law.step_size * law.curvatures
     grown = math.log10(1 + float(scaled.max()))
-    if law.sampling.batch_size > 1:
+    if law.batches.batch_size > 1 or law.minimum.n_outputs > 1:
         return max(16.0, grown)
     # One sample multiplies one direction by 1 − ηk_i; beyond 16 digits it is rounding that is left.
     lost = -math.log10(max(1e-16, float(np.abs(1 - scaled).min())))
@@ -155,15 +160,15 @@ def _follow_frame(
         factors = rescaled(law.draw(steps, stream))
         walk_frame_dense(*factors, np.arange(steps), period, frame, logs)
         return
-    batch_size, *drawing = _drawing(law)
-    indices = np.empty(steps * batch_size, np.int64)
+    batch_size, outputs, *drawing = _row_drawing(law)
+    indices = np.empty(steps * batch_size * outputs, np.int64)
     draw: Any = draw_indices
-    draw(stream, batch_size, *drawing, indices, steps)
+    draw(stream, batch_size, outputs, *drawing, indices, steps)
     if isinstance(law, FiniteLaw):
         walk_frame_dense(*rescaled(law.matrices), indices, period, frame, logs)
     else:
-        rate = law.step_size / batch_size
-        walk_frame_normal(law.minimum.gradients, rate, batch_size, indices, period, frame, logs)
+        rate, rows = law.step_size / batch_size, batch_size * outputs
+        walk_frame_normal(law.gradients, rate, rows, indices, period, frame, logs)
 
 
 def _blocks(law: AnyLaw, steps: int) -> Iterator[int]:
@@ -180,11 +185,12 @@ def _frame_period(law: AnyLaw) -> int:
     # Each factor can worsen the condition of a frame by its own condition number.
     if isinstance(law, FiniteLaw):
         condition = float(np.linalg.cond(law.matrices[law.probabilities > 0]).max())
-    elif isinstance(law, SGDLaw) and law.sampling.batch_size == 1:
-        drawn = law.sampling.probabilities > 0
-        factors = np.abs(1 - law.step_size * np.diag(law.minimum.kernel)[drawn])
+    elif isinstance(law, SGDLaw) and law.batches.batch_size == 1:
+        drawn = law.batches.probabilities > 0
+        factors = np.abs(1 - law.step_size * law.curvatures[drawn])
         with np.errstate(divide="ignore"):
-            condition = float((np.maximum(factors, 1) / np.minimum(factors, 1)).max())
+            largest, least = factors.max(axis=1, initial=1.0), factors.min(axis=1, initial=1.0)
+            condition = float((largest / least).max())
     else:
         return 1
     digits = max(math.log10(condition), FRAME_DIGITS / FRAME_STEPS)

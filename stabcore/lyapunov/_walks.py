@@ -39,20 +39,27 @@ def _normalise(vector):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def _fill(state, threshold, alias, permutation, used, advance, batch_size, indices, count):  # type: ignore[no-untyped-def]
-    """Write `count` consecutive batches of indices; return how much of the epoch is used."""
+def _fill(  # type: ignore[no-untyped-def]
+    state, threshold, alias, permutation, used, advance, batch_size, outputs, indices, count
+):
+    """Write the rows of `count` consecutive batches; return how much of the epoch is used."""
     if permutation.size == 0:
         for m in range(count * batch_size):
-            indices[m] = next_index(state, threshold, alias)
+            indices[m * outputs] = next_index(state, threshold, alias)
     else:
         for t in range(count):
             rest = permutation[used:]
             next_subset(state, rest, batch_size)
             for b in range(batch_size):
-                indices[t * batch_size + b] = rest[b]
+                indices[(t * batch_size + b) * outputs] = rest[b]
             used += advance
             if used == permutation.size:
                 used = 0
+    if outputs > 1:  # a sample owns that many rows
+        for m in range(count * batch_size):
+            first = indices[m * outputs] * outputs
+            for c in range(outputs):
+                indices[m * outputs + c] = first + c
     return used
 
 
@@ -85,6 +92,7 @@ def walk_residual(  # type: ignore[no-untyped-def]
     rate,
     period,
     batch_size,
+    outputs,
     subsets,
     advance,
     threshold,
@@ -95,9 +103,10 @@ def walk_residual(  # type: ignore[no-untyped-def]
     growth,
 ):
     """Follow residual vectors; several steps are looked ahead and applied in one pass."""
-    ahead = ROWS // math.gcd(ROWS, batch_size)  # so that whole passes of ROWS rows come out
-    indices = np.empty(ahead * batch_size, np.int64)
-    weights = np.empty(ahead * batch_size)
+    rows = batch_size * outputs  # that a step reads and applies
+    ahead = ROWS // math.gcd(ROWS, rows)  # so that whole passes of ROWS rows come out
+    indices = np.empty(ahead * rows, np.int64)
+    weights = np.empty(ahead * rows)
     for replica in range(len(states)):
         state, vector = states[replica], vectors[replica]
         permutation, used = np.arange(subsets), 0
@@ -107,16 +116,25 @@ def walk_residual(  # type: ignore[no-untyped-def]
             while done < lengths[stretch]:
                 now = min(ahead, lengths[stretch] - done, period - since)
                 used = _fill(
-                    state, threshold, alias, permutation, used, advance, batch_size, indices, now
+                    state,
+                    threshold,
+                    alias,
+                    permutation,
+                    used,
+                    advance,
+                    batch_size,
+                    outputs,
+                    indices,
+                    now,
                 )
                 for t in range(now):
-                    start = t * batch_size
-                    for m in range(start, start + batch_size):
+                    start = t * rows
+                    for m in range(start, start + rows):
                         row, value = kernel[indices[m]], vector[indices[m]]
                         for earlier in range(start):
                             value -= weights[earlier] * row[indices[earlier]]
                         weights[m] = rate * value
-                _apply_rows(kernel, indices, weights, now * batch_size, vector)
+                _apply_rows(kernel, indices, weights, now * rows, vector)
                 done += now
                 since += now
                 if since == period or done == lengths[stretch]:
@@ -131,6 +149,7 @@ def walk_normal(  # type: ignore[no-untyped-def]
     rate,
     period,
     batch_size,
+    outputs,
     subsets,
     advance,
     threshold,
@@ -141,8 +160,9 @@ def walk_normal(  # type: ignore[no-untyped-def]
     growth,
 ):
     """Follow vectors of the normal space: v ← v − rate Σ g_i (g_i·v)."""
-    indices = np.empty(batch_size, np.int64)
-    weights = np.empty(batch_size)
+    rows = batch_size * outputs
+    indices = np.empty(rows, np.int64)
+    weights = np.empty(rows)
     for replica in range(len(states)):
         state, vector = states[replica], vectors[replica]
         permutation, used = np.arange(subsets), 0
@@ -151,14 +171,23 @@ def walk_normal(  # type: ignore[no-untyped-def]
             total = 0.0
             for done in range(1, lengths[stretch] + 1):
                 used = _fill(
-                    state, threshold, alias, permutation, used, advance, batch_size, indices, 1
+                    state,
+                    threshold,
+                    alias,
+                    permutation,
+                    used,
+                    advance,
+                    batch_size,
+                    outputs,
+                    indices,
+                    1,
                 )
-                for m in range(batch_size):
+                for m in range(rows):
                     row, value = gradients[indices[m]], 0.0
                     for j in range(vector.size):
                         value += row[j] * vector[j]
                     weights[m] = rate * value
-                _apply_rows(gradients, indices, weights, batch_size, vector)
+                _apply_rows(gradients, indices, weights, rows, vector)
                 if done % period == 0 or done == lengths[stretch]:
                     total += _normalise(vector)
             growth[replica, stretch] = total
@@ -188,14 +217,17 @@ def walk_dense(matrices, log_scales, threshold, alias, states, vectors, lengths,
 
 
 @njit(nogil=True, cache=True)
-def draw_indices(state, batch_size, subsets, advance, threshold, alias, indices, count):  # type: ignore[no-untyped-def]
-    """Write the indices of `count` batches."""
-    _fill(state, threshold, alias, np.arange(subsets), 0, advance, batch_size, indices, count)
+def draw_indices(  # type: ignore[no-untyped-def]
+    state, batch_size, outputs, subsets, advance, threshold, alias, indices, count
+):
+    """Write the rows of `count` batches."""
+    permutation = np.arange(subsets)
+    _fill(state, threshold, alias, permutation, 0, advance, batch_size, outputs, indices, count)
 
 
 @njit(nogil=True, cache=True)
 def tally_draws(batch_size, subsets, advance, threshold, alias, states, lengths, counts):  # type: ignore[no-untyped-def]
-    """Draw as `walk_residual`, `walk_normal` and `walk_dense` do, and only count."""
+    """Draw samples as `walk_residual`, `walk_normal` and `walk_dense` do, and only count."""
     indices = np.empty(batch_size, np.int64)
     for replica in range(len(states)):
         state = states[replica]
@@ -203,7 +235,7 @@ def tally_draws(batch_size, subsets, advance, threshold, alias, states, lengths,
         for stretch in range(lengths.size):
             for _ in range(lengths[stretch]):
                 used = _fill(
-                    state, threshold, alias, permutation, used, advance, batch_size, indices, 1
+                    state, threshold, alias, permutation, used, advance, batch_size, 1, indices, 1
                 )
                 for m in range(batch_size):
                     counts[replica, stretch, indices[m]] += 1.0 / batch_size
@@ -248,19 +280,19 @@ def walk_frame_dense(matrices, log_scales, indices, period, frame, logs):  # typ
 
 
 @njit(nogil=True, cache=True, fastmath={"contract", "reassoc"})
-def walk_frame_normal(gradients, rate, batch_size, indices, period, frame, logs):  # type: ignore[no-untyped-def]
+def walk_frame_normal(gradients, rate, rows, indices, period, frame, logs):  # type: ignore[no-untyped-def]
     """Follow a frame of the normal space: v ← v − rate Σ g_i (g_i·v) for every vector v of it."""
-    weights = np.empty(batch_size)
-    steps = indices.size // batch_size
+    weights = np.empty(rows)
+    steps = indices.size // rows
     for step in range(steps):
-        batch = indices[step * batch_size : (step + 1) * batch_size]
+        batch = indices[step * rows : (step + 1) * rows]
         for k in range(len(frame)):
             vector = frame[k]
-            for m in range(batch_size):
+            for m in range(rows):
                 row, value = gradients[batch[m]], 0.0
                 for j in range(vector.size):
                     value += row[j] * vector[j]
                 weights[m] = rate * value
-            _apply_rows(gradients, batch, weights, batch_size, vector)
+            _apply_rows(gradients, batch, weights, rows, vector)
         if (step + 1) % period == 0 or step + 1 == steps:
             _orthonormalise(frame, logs)

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from stabcore import _validation as check
-from stabcore.exponent import Exponent
+from stabcore.exponent import Exponent, affine
 from stabcore.lyapunov.closed_forms import closed_form
 from stabcore.lyapunov.enclosures import enclosure
-from stabcore.lyapunov.laws import AnyLaw, FiniteLaw, Law, SampledLaw, require_law
+from stabcore.lyapunov.laws import AnyLaw, FiniteLaw, Law, SampledLaw, SGDLaw, require_law
 from stabcore.lyapunov.simulated_products import check_options, monte_carlo
 from stabcore.lyapunov.transfer_operator import transfer
 
-METHODS = ("auto", "closed_form", "transfer", "enclosure", "monte_carlo")
+ALGORITHMS = ("auto", "closed_form", "transfer", "enclosure", "monte_carlo")
 
 MOST_FACTORS = 20_000
 
@@ -22,11 +22,12 @@ MOST_FACTORS = 20_000
 ROUGH = 1e-4
 
 
+@check.public(more=check_options)
 def lyapunov_exponent(
     law: AnyLaw,
-    method: str = "auto",
-    rng: int | np.random.Generator | None = None,
+    algorithm: str = "auto",
     *,
+    rng: int | np.random.Generator | None = None,
     tolerance: float = 1e-10,
     **options: Any,
 ) -> Exponent:
@@ -35,10 +36,11 @@ def lyapunov_exponent(
     Parameters
     ----------
     law : FiniteLaw, SGDLaw or SampledLaw
-    method : str
+    algorithm : str
         "closed_form", "transfer" (dimension 2 or 3), "enclosure" (a proven interval, dimension 2)
         or "monte_carlo" insist. "auto" takes the first that applies: the closed form, the transfer
-        operator for laws with up to 20,000 factors, Monte Carlo.
+        operator for laws with up to 20,000 factors (or different epochs, where batches are
+        reshuffled), Monte Carlo.
     rng : int, numpy.random.Generator or None
         For Monte Carlo; same seed, same result.
     tolerance : float
@@ -54,7 +56,7 @@ def lyapunov_exponent(
     Raises
     ------
     ValueError
-        If the method does not exist or does not apply to this law, or an argument is invalid.
+        If the algorithm does not apply to this law.
     TypeError
         If `law` is not a law.
 
@@ -66,26 +68,26 @@ def lyapunov_exponent(
     >>> print(lyapunov_exponent(FiniteLaw([[[2, 1], [1, 1]], [[3, 1], [2, 1]]])))
     +1.143311035 in [+1.143311035, +1.143311035] (deterministic, transfer operator)
     """
-    check.choice("method", method, METHODS)
+    check.choice("algorithm", algorithm, ALGORITHMS)
     require_law(law, AnyLaw)
     check.generator(rng)
     check_options(**options)
-    if method == "monte_carlo":
+    if algorithm == "monte_carlo":
         return monte_carlo(law, rng, **options)
-    if method in ("transfer", "enclosure"):
+    if algorithm in ("transfer", "enclosure"):
         require_law(law)
         assert not isinstance(law, SampledLaw)  # refused by the line above
-        if method == "transfer":
+        if algorithm == "transfer":
             return transfer(law, tolerance=tolerance)
         return enclosure(law, width=tolerance)
     result = closed_form(law)
     if result is not None:
         return result
-    if method == "closed_form":
-        raise ValueError(f"method 'closed_form' does not know {law!r}; use method='auto'.")
+    if algorithm == "closed_form":
+        raise ValueError(f"algorithm 'closed_form' does not know {law!r}; use 'auto'.")
     if isinstance(law, SampledLaw) or not _deterministic(law):
         return monte_carlo(law, rng, **options)
-    result = transfer(law, tolerance=tolerance)
+    result = _transfer_per_step(law, tolerance)
     if result.converged or result.upper - result.value < ROUGH:
         return result
     simulated = monte_carlo(law, rng, **options)
@@ -98,4 +100,12 @@ def _deterministic(law: Law) -> bool:
         return False
     if isinstance(law, FiniteLaw):
         return len(law.matrices) <= MOST_FACTORS
-    return law.sampling.epoch_length == 1 and law.sampling.count <= MOST_FACTORS
+    return law.batches.epoch_count <= MOST_FACTORS
+
+
+def _transfer_per_step(law: Law, tolerance: float) -> Exponent:
+    """Return the exponent by the transfer operator, of whole epochs where they are reshuffled."""
+    if not isinstance(law, SGDLaw) or law.batches.epoch_length == 1:
+        return transfer(law, tolerance=tolerance)
+    length = law.batches.epoch_length
+    return affine(transfer(law.epochs(), tolerance=tolerance * length), 1 / length)

@@ -20,11 +20,12 @@ from stabcore.exponent import Exponent
 from stabcore.lyapunov._factors import listed, require_independent_steps, rescaled
 from stabcore.lyapunov._scalars import EPSILON
 from stabcore.lyapunov.closed_forms import LogSum, log_sum
-from stabcore.lyapunov.laws import FiniteLaw, Law, SGDLaw
+from stabcore.lyapunov.laws import FiniteLaw, Law, SGDLaw, require_law
 
-MOST_BATCHES = 2_000  # of SGD, whose determinants are computed one by one
+MOST_BATCHES = 20_000  # of SGD, whose determinants are computed one by one
 
 
+@check.public()
 def subadditive_bound(law: Law, n: int, *, limit: int = 100_000) -> Exponent:
     r"""Return the upper bound (1/n) E log‖A_n ⋯ A_1‖ ≥ λ (spectral norm).
 
@@ -80,6 +81,7 @@ def subadditive_bound(law: Law, n: int, *, limit: int = 100_000) -> Exponent:
     )
 
 
+@check.public()
 def determinant_bound(law: Law) -> Exponent:
     r"""Return the lower bound (1/d) E log|det A| ≤ λ: the mean of all d exponents.
 
@@ -90,7 +92,8 @@ def determinant_bound(law: Law) -> Exponent:
     Parameters
     ----------
     law : FiniteLaw or SGDLaw
-        With at most 2000 different batches.
+        With at most 20,000 different batches; reshuffled ones are fine, whose determinants
+        multiply as well.
 
     Returns
     -------
@@ -109,16 +112,11 @@ def determinant_bound(law: Law) -> Exponent:
     >>> round(determinant_bound(law).value / math.log(2), 12)
     0.5
     """
-    require_independent_steps(law)
+    require_law(law)
     if isinstance(law, FiniteLaw):
         bound = _mean_log_determinant(law)
-    elif law.sampling.count > MOST_BATCHES:
-        raise ValueError(
-            f"the law has {law.sampling.count} different batches, above the limit {MOST_BATCHES}; "
-            "use a smaller batch_size."
-        )
     else:
-        terms, coefficients = determinant_log_sum(law, *law.sampling.all_batches())
+        terms, coefficients = determinant_log_sum(law, *law.batches.listed(MOST_BATCHES))
         bound = log_sum(terms, law.step_size * coefficients)
     return Exponent(
         value=bound.value,
@@ -151,10 +149,10 @@ def determinant_log_sum(law: SGDLaw, batches: NDArray[np.intp], weights: Array) 
     >>> determinant_log_sum(law, np.array([[0], [1]]), np.array([0.5, 0.5]))
     (array([0.25, 0.25]), array([1., 3.]))
     """
-    grams = law.minimum.kernel[batches[:, :, None], batches[:, None, :]]
-    size = batches.shape[1]
-    eigenvalues = np.maximum(np.linalg.eigvalsh(grams), 0) / size
-    return np.repeat(weights, size) / law.dimension, eigenvalues.reshape(-1)
+    rows = law.rows(batches)
+    grams = law.kernel[rows[:, :, None], rows[:, None, :]]
+    eigenvalues = np.maximum(np.linalg.eigvalsh(grams), 0) / law.batches.batch_size
+    return np.repeat(weights, rows.shape[1]) / law.dimension, eigenvalues.reshape(-1)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eig
 
+from stabcore import _validation as check
 from stabcore._validation import Array
 from stabcore.exponent import Exponent, affine, exact
 from stabcore.lyapunov._factors import listed
@@ -38,7 +39,7 @@ from stabcore.lyapunov.laws import (
     require_law,
 )
 from stabcore.lyapunov.renewal import renewal_series
-from stabcore.sampling import Sampling
+from stabcore.sampling import SGD, Batches
 
 # A log-sum: weights w_m ≥ 0 and coefficients c_m ≥ 0 of Σ_m w_m log|1 − ηc_m|.
 LogSum = tuple[Array, Array]
@@ -48,6 +49,7 @@ MOST_TERMS = 200_000
 PARALLEL_TOLERANCE = 1e-13
 
 
+@check.public()
 def closed_form(law: AnyLaw) -> Exponent | None:
     r"""Return the exponent of `law` if it has a closed form that is known here, else None.
 
@@ -119,21 +121,20 @@ def log_sums(law: SGDLaw) -> list[LogSum] | None:
     -------
     list of (weights, coefficients), or None
     """
-    minimum, sampling = law.minimum, law.sampling
-    if sampling.full_batch:
+    minimum, batches = law.minimum, law.batches
+    if batches.full_batch:
         one = np.ones(1)
-        spectrum = minimum.hessian_spectrum(sampling.probabilities)
-        return [(one, kappa[None]) for kappa in np.unique(spectrum)]
+        return [(one, kappa[None]) for kappa in np.unique(minimum.hessian_spectrum)]
     diagonal = np.diag(minimum.kernel)
     sums = []
     for block in minimum.blocks:
-        norms = diagonal[block]
-        if not norms.any():
+        if not diagonal[block].any():
             continue  # a gradient that vanishes: its sample moves nothing, no normal direction
-        gram = minimum.kernel[np.ix_(block, block)]
-        if not _parallel(gram):
+        if not _parallel(minimum.kernel[np.ix_(block, block)]):
             return None
-        terms = _batch_means(sampling, block, norms)
+        owners, positions = np.unique(block // minimum.n_outputs, return_inverse=True)
+        norms = np.bincount(positions, diagonal[block]) * batches.scales[owners]
+        terms = _batch_means(batches, owners, norms)
         if terms is None:
             return None
         sums.append(terms)
@@ -196,33 +197,36 @@ def _parallel(gram: Array) -> bool:
     return bool((np.abs(cosines**2 - 1) <= PARALLEL_TOLERANCE).all())
 
 
-def _batch_means(sampling: Sampling, block: NDArray[np.intp], norms: Array) -> LogSum | None:
+def _batch_means(batches: Batches, block: NDArray[np.intp], norms: Array) -> LogSum | None:
     """Return the law of c_S = (1/B) Σ_{i in S and block} k_i, or None if it has too many atoms."""
-    size = sampling.batch_size
-    inside = float(sampling.probabilities[block].sum())
+    size = batches.batch_size
+    inside = float(batches.probabilities[block].sum())
+    if inside == 0:
+        return np.ones(1), np.zeros(1)  # never drawn: a direction that does not move
     if size == 1:
         return (
-            np.append(sampling.probabilities[block], max(0.0, 1 - inside)),
+            np.append(batches.probabilities[block], max(0.0, 1 - inside)),
             np.append(norms, 0.0),
         )
     atoms: defaultdict[float, float] = defaultdict(float)
-    outside = sampling.n_samples - block.size
+    outside = batches.n_samples - block.size
+    conditional = batches.probabilities[block] / inside
     for drawn in range(size + 1):
-        if sampling.independent:
+        if batches.independent:
             share = comb(size, drawn) * inside**drawn * max(0.0, 1 - inside) ** (size - drawn)
         else:
-            share = comb(block.size, drawn) * comb(outside, size - drawn) / sampling.count
+            share = comb(block.size, drawn) * comb(outside, size - drawn) / batches.count
         if share == 0:
             continue
         if drawn == 0:
             atoms[0.0] += share
             continue
-        conditional = sampling.probabilities[block] / inside
-        part = Sampling(block.size, drawn, conditional, sampling.replacement)
-        if part.count > MOST_TERMS:
+        part = SGD(batch_size=drawn, replacement=batches.replacement)
+        part_of_block = part.batches(block.size, conditional)
+        if part_of_block.count > MOST_TERMS:
             return None
-        for batch, probability in part.batches():
-            atoms[float(norms[list(batch)].sum()) / size] += share * probability
+        for members, probability in zip(*part_of_block.listed(MOST_TERMS), strict=True):
+            atoms[float(norms[members].sum()) / size] += share * float(probability)
     return np.array(list(atoms.values())), np.array(list(atoms.keys()))
 
 

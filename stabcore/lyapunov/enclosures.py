@@ -91,6 +91,7 @@ LOG_TWO = math.log(2.0)
 Table = NDArray[np.int32]
 
 
+@check.public()
 def enclosure(
     law: Law,
     *,
@@ -223,9 +224,9 @@ def _written_out(law: Law) -> tuple[Array, Array]:
     """Return the factors that occur and their probabilities, or refuse the law."""
     if law.dimension != 2:
         remedy = (
-            "use method='closed_form'"
+            "use algorithm='closed_form'"
             if law.dimension == 1
-            else "use method='monte_carlo', or pass a law of 2×2 matrices"
+            else "use algorithm='monte_carlo', or pass a law of 2×2 matrices"
         )
         raise ValueError(
             f"an enclosure needs a law of dimension 2, got dimension {law.dimension}; {remedy}."
@@ -236,7 +237,7 @@ def _written_out(law: Law) -> tuple[Array, Array]:
     if count > limit:
         raise ValueError(
             f"the law has {count} factors, above the limit {limit} of an enclosure; "
-            "use method='monte_carlo'."
+            "use algorithm='monte_carlo'."
         )
     return law.matrices[used], law.probabilities[used]
 

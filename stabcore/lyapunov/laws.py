@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from stabcore import _validation as check
 from stabcore._random import alias_table
 from stabcore._validation import Array
 from stabcore.problems.minimum import Minimum, as_minimum
-from stabcore.sampling import Sampling
+from stabcore.sampling import MOST_LISTED, SGD, as_method
 
 
 class FiniteLaw:
@@ -182,23 +183,26 @@ class GaussianInputLaw(SampledLaw):
         d.
     step_size : float
         η > 0.
-    batch_size : int
-        b.
+    method : SGD
+        Only its batch size b has a meaning: every input is new.
 
     Raises
     ------
     ValueError
-        If an argument is invalid; the message names it.
+        If the method says how samples of a data set are drawn.
+    NotImplementedError
+        If the method has momentum or weight decay.
 
     Examples
     --------
-    >>> GaussianInputLaw(3, 0.1, batch_size=2).draw(10, rng=0).shape
+    >>> GaussianInputLaw(3, 0.1, SGD(batch_size=2)).draw(10, rng=0).shape
     (10, 3, 3)
     """
 
-    def __init__(self, dimension: int, step_size: float, batch_size: int = 1) -> None:
+    @check.public()
+    def __init__(self, dimension: int, step_size: float, method: SGD = SGD()) -> None:
         self.step_size = check.step_size(step_size)
-        self.batch_size = check.integer("batch_size", batch_size)
+        self.batch_size = _only_batch_size(method)
         self.dimension = check.integer("dimension", dimension)
         self.sampler = self._factors
 
@@ -227,6 +231,17 @@ class GaussianInputLaw(SampledLaw):
             f"GaussianInputLaw(dimension={self.dimension}, step_size={self.step_size:g}, "
             f"batch_size={self.batch_size})"
         )
+
+
+def _only_batch_size(method: SGD) -> int:
+    """Return the batch size of a method that says nothing else."""
+    as_method(method).require("GaussianInputLaw")
+    if method.batch_size is None or method != SGD(batch_size=method.batch_size):
+        raise ValueError(
+            f"method is {method}, but there is no data set to draw from: every input is new; "
+            "pass SGD(batch_size=...) and nothing else."
+        )
+    return method.batch_size
 
 
 class UniformDirectionLaw(SampledLaw):
@@ -274,34 +289,37 @@ class UniformDirectionLaw(SampledLaw):
 
 
 class SGDLaw:
-    r"""The factors of SGD linearised at a minimum: A_S = (I − (η/B) Σ_{i∈S} g_i g_iᵀ) on N.
+    r"""The factors of SGD linearised at a minimum: A_S = (I − (η/B) Σ_{i∈S} J_iᵀJ_i) on N.
 
-    The law is never written out as matrices. In residual coordinates a factor is
-    I − (η/B) K E_S, one O(N) update per sample; it has the same exponents on the normal space N.
+    J_i are the rows of J that belong to sample i: one, or C if the model has C outputs. The law is
+    never written out as matrices. In residual coordinates a factor is I − (η/B) K E_S, E_S the
+    projector on the rows of the batch; it has the same exponents on the normal space N. With
+    importance sampling J_i is multiplied by w_i^½.
 
-    Source: papers A and D (definition on the normal space); the residual coordinates are our
-    derivation.
+    Source: papers A and D (definition on the normal space); the residual coordinates and several
+    outputs are our derivation.
 
     Parameters
     ----------
-    kernel : Minimum or array, shape (N, N)
+    minimum : Minimum or array, shape (N, N)
         The minimum, or its kernel K = JJᵀ.
     step_size : float
         η > 0.
-    batch_size : int
-        B.
-    probabilities : array, shape (N,), optional
-        Probability of drawing each sample; those of the minimum (uniform for a kernel) by default.
-    replacement : bool, optional
-        Whether a batch may repeat a sample; see `Sampling`.
-    reshuffle : bool
-        Whether the batches run through the data in epochs; see `Sampling`. The factors of an
-        epoch are then dependent, those of different epochs are not, and λ is still per step.
+    method : SGD
+        How batches are drawn. The factors of a reshuffled epoch are dependent, those of different
+        epochs are not, and λ is still per step.
+
+    Attributes
+    ----------
+    minimum, step_size, method
+        As given.
+    batches : Batches
+        The law of the batches.
 
     Raises
     ------
-    ValueError
-        If an argument is invalid; the message names it.
+    NotImplementedError
+        If the method has momentum or weight decay.
 
     Examples
     --------
@@ -309,29 +327,70 @@ class SGDLaw:
     2
     """
 
-    def __init__(
-        self,
-        kernel: Minimum | ArrayLike,
-        step_size: float,
-        batch_size: int = 1,
-        probabilities: ArrayLike | None = None,
-        replacement: bool | None = None,
-        reshuffle: bool = False,
-    ) -> None:
-        self.minimum = as_minimum(kernel)
+    @check.public()
+    def __init__(self, minimum: Minimum | ArrayLike, step_size: float, method: SGD = SGD()) -> None:
+        self.minimum = as_minimum(minimum)
         self.step_size = check.step_size(step_size)
-        if probabilities is None:
-            probabilities = self.minimum.probabilities
-        self.sampling = Sampling(
-            self.minimum.n_samples, batch_size, probabilities, replacement, reshuffle
-        )
+        self.method = as_method(method)
+        self.method.require("SGDLaw")
+        self.batches = self.method.batches(self.minimum.n_samples, self.minimum.probabilities)
+
+    def at(self, step_size: float) -> SGDLaw:
+        """Return the same law at another step size.
+
+        Parameters
+        ----------
+        step_size : float
+            η > 0.
+
+        Returns
+        -------
+        SGDLaw
+        """
+        law = copy(self)  # what does not depend on the step size is shared
+        law.step_size = check.step_size(step_size)
+        return law
 
     @property
     def dimension(self) -> int:
         """Dimension of the normal space, the rank of K."""
         return self.minimum.rank
 
-    def finite(self, limit: int = 100_000) -> FiniteLaw:
+    @cached_property
+    def kernel(self) -> Array:
+        """K, its rows and columns multiplied by w^½ where there is importance sampling."""
+        root = self._row_scales
+        if root is None:
+            return self.minimum.kernel
+        return np.asarray(root[:, None] * self.minimum.kernel * root)
+
+    @cached_property
+    def gradients(self) -> Array:
+        """The rows of J in an orthonormal basis of N, multiplied by w^½; shape (N·C, r)."""
+        root = self._row_scales
+        gradients = self.minimum.gradients
+        return gradients if root is None else np.asarray(root[:, None] * gradients)
+
+    @cached_property
+    def curvatures(self) -> Array:
+        """Eigenvalues k of each sample's block, times w: it alone multiplies by the 1 − ηk."""
+        return np.asarray(self.batches.scales[:, None] * self.minimum.sample_curvatures)
+
+    @property
+    def _row_scales(self) -> Array | None:
+        """w^½ of every row; None where all are 1."""
+        scales = self.batches.scales
+        if (scales == 1).all():
+            return None
+        return np.repeat(np.sqrt(scales), self.minimum.n_outputs)
+
+    def rows(self, batches: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return the rows that belong to batches: shape (M, B) -> (M, B·C)."""
+        outputs = np.arange(self.minimum.n_outputs)
+        rows = batches[:, :, None] * self.minimum.n_outputs + outputs
+        return np.asarray(rows.reshape(len(batches), -1))
+
+    def finite(self, limit: int = MOST_LISTED) -> FiniteLaw:
         """Return the law written out as matrices in an orthonormal basis of the normal space.
 
         Parameters
@@ -355,28 +414,67 @@ class SGDLaw:
         >>> SGDLaw([[2.0]], 0.25).finite().matrices.round(12)
         array([[[0.5]]])
         """
-        if self.sampling.epoch_length > 1:
+        if self.batches.epoch_length > 1:
             raise ValueError(
                 "the factors of a reshuffled law are not independent, so it is no FiniteLaw; "
-                "use lyapunov_exponent(law, 'monte_carlo'), or reshuffle=False."
+                "use law.epochs(), whose factors are the products of whole epochs, "
+                "lyapunov_exponent(law, 'monte_carlo'), or a method with reshuffle=False."
             )
-        if self.sampling.count > limit:
+        batches, probabilities = self.batches.listed(limit)
+        return FiniteLaw(self._matrices(batches), probabilities / probabilities.sum())
+
+    def epochs(self, limit: int = MOST_LISTED) -> FiniteLaw:
+        """Return the law of the product of an epoch's factors, for reshuffled batches.
+
+        These products are independent. Their exponent is per epoch: `batches.epoch_length` times
+        that of a step.
+
+        Parameters
+        ----------
+        limit : int
+            Largest number of epochs to write out.
+
+        Returns
+        -------
+        FiniteLaw
+            Of dimension `rank`.
+
+        Raises
+        ------
+        ValueError
+            If there are more than `limit` epochs.
+
+        Examples
+        --------
+        >>> SGDLaw([[1.0, 0.0], [0.0, 3.0]], 0.5, SGD(reshuffle=True)).epochs().matrices.round(12)
+        array([[[ 0.5,  0. ],
+                [ 0. , -0.5]],
+        <BLANKLINE>
+               [[ 0.5,  0. ],
+                [ 0. , -0.5]]])
+        """
+        if self.batches.epoch_count > limit:
             raise ValueError(
-                f"the law has {self.sampling.count} different batches, above the limit {limit}; "
-                "use a smaller batch_size, raise limit, or a method that does not write it out."
+                f"the law has {self.batches.epoch_count:,} different epochs, above the limit "
+                f"{limit:,}; use lyapunov_exponent(law, 'monte_carlo')."
             )
-        gradients = self.minimum.gradients
-        rate = self.step_size / self.sampling.batch_size
-        batches, probabilities = self.sampling.all_batches()
-        rows = gradients[batches]
-        matrices = np.eye(self.dimension) - rate * np.swapaxes(rows, 1, 2) @ rows
-        return FiniteLaw(matrices, probabilities / probabilities.sum())
+        epochs, probabilities = zip(*self.batches.epochs(), strict=True)
+        products = np.eye(self.dimension)
+        for batches in np.swapaxes(np.array(epochs), 0, 1):
+            products = self._matrices(batches) @ products
+        return FiniteLaw(products, probabilities)
+
+    def _matrices(self, batches: NDArray[np.intp]) -> Array:
+        """Return the factors of batches, shape (M, B) -> (M, r, r)."""
+        rows = self.gradients[self.rows(batches)]
+        rate = self.step_size / self.batches.batch_size
+        return np.asarray(np.eye(self.dimension) - rate * np.swapaxes(rows, 1, 2) @ rows)
 
     def __repr__(self) -> str:
         """Return the sizes that matter."""
         return (
             f"SGDLaw(n_samples={self.minimum.n_samples}, step_size={self.step_size:g}, "
-            f"batch_size={self.sampling.batch_size}, dimension={self.dimension})"
+            f"{self.method}, dimension={self.dimension})"
         )
 
 

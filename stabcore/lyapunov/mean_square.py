@@ -3,19 +3,22 @@ r"""Stability in mean square: the growth of E‖A_n ⋯ A_1‖², exactly, and i
 L(2)/2 = ½ log ρ(E[A⊗A]) ≥ λ: stability in mean square implies λ < 0, and not the other way round.
 
 Of the second moment all that matters is TX = E[A X Aᵀ] on symmetric matrices, a linear map that
-keeps the cone of positive semidefinite ones. With h_i = g_i g_iᵀ and H = Σ p_i h_i, SGD has
+keeps the cone of positive semidefinite ones. With h_i = J_iᵀJ_i, J_i the rows of sample i (one for
+each output), and H = Σ p_i h_i, SGD has
 
     TX = (1 − s) (I − ηH) X (I − ηH) + s Σ p_i (I − ηh_i) X (I − ηh_i),
 
 s = 1/B with replacement and (N − B)/(B(N − 1)) without (the first and second moments of how often a
 batch contains a sample): in mean square a batch is a lottery between a step of gradient descent and
-a step of batch size one. No batch is ever written out.
+a step of batch size one. No batch is ever written out. (With importance sampling q_i and w_i h_i
+stand in for p_i and h_i.)
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import combinations_with_replacement
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -23,6 +26,7 @@ from scipy.linalg import eigh
 from scipy.optimize import brentq
 from scipy.sparse.linalg import LinearOperator, eigs, gmres
 
+from stabcore import _validation as check
 from stabcore._validation import Array
 from stabcore.exponent import Exponent, affine, exact
 from stabcore.lyapunov._factors import listed, relative_powers, require_independent_steps
@@ -31,8 +35,8 @@ from stabcore.lyapunov._scalars import EPSILON, largest, log_moment, one_minus
 from stabcore.lyapunov.closed_forms import scalar_parts
 from stabcore.lyapunov.isotropic import isotropic_moment
 from stabcore.lyapunov.laws import IsotropicLaw, Law, SGDLaw
-from stabcore.problems.minimum import Minimum, as_minimum
-from stabcore.sampling import Sampling
+from stabcore.problems.minimum import Minimum
+from stabcore.sampling import SGD, Batches, as_method
 
 MOST_ORDER = 44  # of symmetric matrices whose linear maps are written out, for finite laws
 MOST_ORDER_SGD = 12  # the same for SGD; see _perron above
@@ -41,16 +45,17 @@ MARGINS = 10.0 ** np.arange(-14, 5)  # tried around ρ until it is bracketed
 COARSE_MARGINS = 10.0 ** np.arange(-8, 3, 2)  # the same where equations are solved by iteration
 
 
+@check.public()
 def mean_square_exponent(law: Law | IsotropicLaw) -> Exponent:
     r"""Return ½ log ρ(E[A⊗A]) = L(2)/2 ≥ λ, negative exactly for stability in mean square.
 
     For finite laws ρ is bracketed by a test that is exact but for rounding. Solve sX − TX = I at a
     level s > 0. If X is positive definite, TX < sX, hence ρ < s (Collatz and Wielandt, on the cone
     of positive semidefinite matrices); and if ρ < s, then X = Σ Tᵏ I / sᵏ⁺¹ is positive definite.
-    For SGD T is self-adjoint, T = Δ + η²s Σ p_i (h_i, ·) h_i with Δ diagonal in the eigenbasis of
+    For SGD T is self-adjoint, T = Δ + η²s Σ p_i h_i · h_i with Δ diagonal in the eigenbasis of
     H, and ρ is the level where the largest eigenvalue of the second term reaches sI − Δ. Above
-    rank 12 it is enclosed by vectors with one entry per sample, at the price of a few dozen
-    products of an N × r and an r × r matrix.
+    rank 12 it is enclosed by vectors with a C × C matrix per sample, at the price of a few dozen
+    products of an NC × r and an r × r matrix.
 
     Source: Wu, Ma & E 2018; Ma & Ying 2021; Mulayoff & Michaeli 2024; the bracket is our
     derivation.
@@ -92,12 +97,8 @@ def mean_square_exponent(law: Law | IsotropicLaw) -> Exponent:
     return affine(second_moment(matrices, weights), 0.5, shift / 2)
 
 
-def mean_square_edge(
-    minimum: Minimum | ArrayLike,
-    batch_size: int = 1,
-    probabilities: ArrayLike | None = None,
-    replacement: bool | None = None,
-) -> float:
+@check.public()
+def mean_square_edge(minimum: Minimum | ArrayLike, method: SGD = SGD()) -> float:
     r"""Return the step size η* with: SGD is stable in mean square exactly for 0 < η < η*.
 
     Write TX = X − η(2C − ηD)X with 2CX = HX + XH and DX = (1 − s) HXH + s Σ p_i h_i X h_i. T is
@@ -112,12 +113,8 @@ def mean_square_edge(
     ----------
     minimum : Minimum or array, shape (N, N)
         The minimum, or its kernel.
-    batch_size : int
-        B.
-    probabilities : array, shape (N,), optional
-        Those of the minimum by default.
-    replacement : bool, optional
-        Whether a batch may repeat a sample; see `Sampling`.
+    method : SGD
+        With independent steps: not reshuffled.
 
     Returns
     -------
@@ -126,8 +123,10 @@ def mean_square_edge(
 
     Raises
     ------
+    NotImplementedError
+        If the method has momentum or weight decay.
     ValueError
-        If an argument is invalid; the message names it.
+        If it reshuffles: the edge of reshuffled epochs is not known.
 
     Examples
     --------
@@ -136,17 +135,17 @@ def mean_square_edge(
     >>> round(mean_square_edge([[1.0, 2.0], [2.0, 4.0]]), 12)
     0.588235294118
     """
-    point = as_minimum(minimum)
-    weights = point.probabilities if probabilities is None else probabilities
-    sampling = Sampling(point.n_samples, batch_size, weights, replacement)
-    if point.hessian_spectrum(sampling.probabilities)[0] == 0:
+    as_method(method).require("mean_square_edge")
+    law = SGDLaw(minimum, 1.0, method)
+    require_independent_steps(law)
+    if law.minimum.hessian_spectrum[0] == 0:
         return 0.0
-    lottery = _Lottery.of(point, sampling)
+    lottery = _Lottery.of(law)
     if lottery.share == 0:
         return 2 / float(lottery.curvatures.max())
-    if point.rank > MOST_ORDER_SGD:
+    if law.dimension > MOST_ORDER_SGD:
         return 1 / perron_level(lottery.edge_maps()).lower
-    space = _SymmetricMatrices(point.rank)
+    space = _SymmetricMatrices(law.dimension)
     first, second = lottery.curvatures[space.rows], lottery.curvatures[space.columns]
     diagonal = (1 - lottery.share) * first * second / (first + second)
     return 1 / lottery.largest_eigenvalue(space, diagonal, 1 / np.sqrt(first + second))
@@ -181,16 +180,19 @@ class _Lottery:
     """SGD in mean square: gradient descent, or with probability `share` one sample at a time."""
 
     curvatures: Array  # eigenvalues of H, shape (r,)
-    gradients: Array  # of the samples that are drawn, in the eigenbasis of H, shape (N, r)
+    gradients: Array  # of the samples that are drawn, in the eigenbasis of H, shape (N, C, r)
     probabilities: Array
     share: float
 
     @classmethod
-    def of(cls, minimum: Minimum, sampling: Sampling) -> _Lottery:
-        drawn = sampling.probabilities > 0
-        gradients, probabilities = minimum.gradients[drawn], sampling.probabilities[drawn]
-        curvatures, vectors = np.linalg.eigh((gradients.T * probabilities) @ gradients)
-        return cls(np.maximum(curvatures, 0), gradients @ vectors, probabilities, _share(sampling))
+    def of(cls, law: SGDLaw) -> _Lottery:
+        outputs, drawn = law.minimum.n_outputs, law.batches.probabilities > 0
+        rows = law.gradients[np.repeat(drawn, outputs)]
+        probabilities = law.batches.probabilities[drawn]
+        weights = np.repeat(probabilities, outputs)
+        curvatures, vectors = np.linalg.eigh((rows.T * weights) @ rows)
+        gradients = (rows @ vectors).reshape(-1, outputs, law.dimension)
+        return cls(np.maximum(curvatures, 0), gradients, probabilities, _share(law.batches))
 
     def maps(self, step_size: float) -> SampleMap:
         """Return the maps whose level is ρ."""
@@ -214,19 +216,26 @@ class _Lottery:
 
     def largest_eigenvalue(self, space: _SymmetricMatrices, diagonal: Array, root: Array) -> float:
         """Return that of `diagonal` + s `root` (Σ p_i h_i X h_i) `root`, all in coordinates."""
-        products = self.gradients[:, space.rows] * self.gradients[:, space.columns]
-        products *= space.weights * root
-        matrix = self.share * (products.T * self.probabilities) @ products + np.diag(diagonal)
-        last = space.size - 1
+        # h X h = Σ_ab (J X Jᵀ)_ab g_a g_bᵀ: one symmetric matrix for every pair of rows a ≤ b.
+        matrix, last = np.diag(diagonal), space.size - 1
+        for a, b in combinations_with_replacement(range(self.gradients.shape[1]), 2):
+            one, other = self.gradients[:, a], self.gradients[:, b]
+            products = one[:, space.rows] * other[:, space.columns]
+            if a < b:
+                products = products + other[:, space.rows] * one[:, space.columns]
+                products /= math.sqrt(2)
+            products *= space.weights * root
+            matrix += self.share * (products.T * self.probabilities) @ products
         return float(eigh(matrix, eigvals_only=True, subset_by_index=[last, last])[0])
 
 
 def _sgd_mean_square(law: SGDLaw) -> Exponent:
-    lottery = _Lottery.of(law.minimum, law.sampling)
-    norms = law.step_size * np.diag(law.minimum.kernel)[law.sampling.probabilities > 0]
+    lottery = _Lottery.of(law)
+    norms = law.step_size * law.curvatures[law.batches.probabilities > 0]
     share, weights = lottery.share, lottery.probabilities
     if law.dimension == 1:
-        parts = np.append(1 - share, share * weights), np.append(weights @ norms, norms)
+        totals = norms.sum(axis=1)
+        parts = np.append(1 - share, share * weights), np.append(weights @ totals, totals)
         return affine(log_moment(one_minus(*parts), 2.0), 0.5)
     scaled = law.step_size * lottery.curvatures
     order = law.dimension
@@ -273,11 +282,11 @@ def _half_log(x: float, error: float, evaluations: int) -> Exponent:
     )
 
 
-def _share(sampling: Sampling) -> float:
-    size, count = sampling.batch_size, sampling.n_samples
-    if sampling.full_batch:
+def _share(batches: Batches) -> float:
+    size, count = batches.batch_size, batches.n_samples
+    if batches.full_batch:
         return 0.0
-    return 1 / size if sampling.independent else (count - size) / (size * (count - 1))
+    return 1 / size if batches.independent else (count - size) / (size * (count - 1))
 
 
 def second_moment(matrices: Array, weights: Array) -> Exponent:

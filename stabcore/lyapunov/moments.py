@@ -8,7 +8,6 @@ the q > 0 with L(q) = 0.
 from __future__ import annotations
 
 import math
-import warnings
 
 import numpy as np
 from scipy.ndimage import map_coordinates
@@ -32,6 +31,7 @@ STEADY = 4.0  # how much a change from grid to grid is expected to shrink, at th
 SMALLEST_MOMENT, LARGEST_MOMENT = 2.0**-20, 2.0**12  # where to look for the tail index
 
 
+@check.public()
 def moment_exponent(law: Law | IsotropicLaw, q: float, *, tolerance: float = 1e-10) -> Exponent:
     r"""Return L(q) = lim (1/n) log E‖A_n ⋯ A_1‖^q for q > 0.
 
@@ -97,6 +97,7 @@ def moment_exponent(law: Law | IsotropicLaw, q: float, *, tolerance: float = 1e-
     return affine(_planar_moment(matrices, weights, q, goal), 1.0, shift)
 
 
+@check.public()
 def tail_index(law: Law | IsotropicLaw, *, tolerance: float = 1e-8) -> float:
     r"""Return Kesten's tail index: the q > 0 with L(q) = 0, for a law with λ < 0.
 
@@ -160,10 +161,9 @@ def tail_index(law: Law | IsotropicLaw, *, tolerance: float = 1e-8) -> float:
     index = brentq(lambda q: moment(q).value, high / 2, high, xtol=1e-14)
     at_index = moment(index)
     if not at_index.converged:
-        warnings.warn(
+        check.warn(
             f"the tail index {index:.6g} cannot be trusted to all digits: {at_index.status}",
             ExponentWarning,
-            stacklevel=2,
         )
     return float(index)
 

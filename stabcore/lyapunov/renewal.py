@@ -108,16 +108,17 @@ def _pair(law: FiniteLaw | SGDLaw) -> tuple[list[Matrix], list[float]] | None:
             return None
         entries = [[Fraction(x) for x in law.matrices[i].ravel().tolist()] for i in used]
         return [(a, b, c, d) for a, b, c, d in entries], law.probabilities[used].tolist()
-    used = np.flatnonzero(law.sampling.probabilities > 0)
-    if used.size != 2 or law.sampling.batch_size > 1 or law.sampling.epoch_length > 1:
+    batches, used = law.batches, np.flatnonzero(law.batches.probabilities > 0)
+    single = law.minimum.n_outputs == batches.batch_size == batches.epoch_length == 1
+    if used.size != 2 or not single:
         return None
-    kernel = law.minimum.kernel[np.ix_(used, used)]
+    kernel = law.kernel[np.ix_(used, used)]
     step = Fraction(law.step_size)
     first, mixed, second = (step * Fraction(float(x)) for x in kernel[[0, 0, 1], [0, 1, 1]])
     # I − ηK e_i e_iᵀ, in residual coordinates
     one, zero = Fraction(1), Fraction(0)
     pair = [(1 - first, zero, -mixed, one), (one, -mixed, zero, 1 - second)]
-    return pair, law.sampling.probabilities[used].tolist()
+    return pair, batches.probabilities[used].tolist()
 
 
 def _determinant(matrix: Matrix) -> Fraction:

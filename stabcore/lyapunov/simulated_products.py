@@ -11,12 +11,11 @@ the start's doing; it widens the interval, and a run that it dominates is not tr
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import stdtrit
 
 from stabcore import _validation as check
 from stabcore._random import stream_states
@@ -47,6 +46,7 @@ LONGEST = 256  # the default of max_steps / steps
 REPLICAS_PER_CONTROL = 4  # so that estimating the coefficients costs at most a third more variance
 
 
+@check.public()
 def monte_carlo(
     law: AnyLaw,
     rng: int | np.random.Generator | None = None,
@@ -215,7 +215,7 @@ def estimate(
         return _vanished(evaluations)
     means = rates.mean(axis=1)
     value, error, freedom = _regression(means, controls)
-    quantile = float(stats.t.ppf(1 - alpha / 2, freedom))
+    quantile = float(stdtrit(freedom, 1 - alpha / 2))
     half_width = quantile * error
     rounding = ROUNDING * (1 + abs(value))
     influence = float(np.abs(shadow.mean(axis=1) - means[: len(shadow)]).mean())
@@ -244,9 +244,9 @@ def estimate(
 
 
 def warn_if_short(result: Exponent) -> None:
-    """Warn, in the name of the caller's caller, of a result that cannot be trusted."""
+    """Warn of a result that cannot be trusted."""
     if not result.converged:
-        warnings.warn(f"this Monte Carlo run is {result.status}.", ExponentWarning, stacklevel=3)
+        check.warn(f"this Monte Carlo run is {result.status}.", ExponentWarning)
 
 
 class _Run:
@@ -377,7 +377,7 @@ def _starts(law: AnyLaw, rng: np.random.Generator, count: int) -> tuple[Array, A
         return starts, others
     regular = in_residual_coordinates(law)
     starts, others = rng.normal(size=(2, count, law.dimension))
-    slow = law.minimum.gradients[:, 0].copy() if regular else np.eye(law.dimension)[0]
+    slow = law.gradients[:, 0].copy() if regular else np.eye(law.dimension)[0]
     slow /= np.linalg.norm(slow)
     starts /= np.linalg.norm(starts, axis=1, keepdims=True)
     # On the same side, or the two could cancel: in one dimension they would for half of the starts.

@@ -20,6 +20,7 @@ from stabcore.lyapunov.laws import AnyLaw, SGDLaw, require_law
 from stabcore.lyapunov.simulated_products import SHADOWS, check_options, estimate, warn_if_short
 
 
+@check.public()
 def lyapunov_spectrum(
     law: AnyLaw,
     count: int | None = None,

@@ -68,6 +68,7 @@ GRIDS = {
 }
 
 
+@check.public()
 def transfer(law: Law, *, tolerance: float = 1e-10) -> Exponent:
     r"""Return the exponent of a finite law in two or three dimensions.
 
@@ -107,7 +108,7 @@ def transfer(law: Law, *, tolerance: float = 1e-10) -> Exponent:
     if law.dimension not in GRIDS:
         raise ValueError(
             f"transfer needs a law of dimension 2 or 3, got {law.dimension}; "
-            "use method='closed_form' in dimension 1 and 'monte_carlo' above 3."
+            "use algorithm='closed_form' in dimension 1 and 'monte_carlo' above 3."
         )
     finite = law.finite(MOST_FACTORS) if isinstance(law, SGDLaw) else law
     factors = _Factors(*listed(finite))

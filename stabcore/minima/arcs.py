@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from stabcore import _validation as check
-from stabcore.minima.steps import StableSets, stable_steps
+from stabcore.minima.steps import StabilityTable, stable_steps
 from stabcore.problems.factorised import ScalarFactorization
 from stabcore.problems.minimum import Minimum
+from stabcore.sampling import SGD
 
 
+@check.public()
 def stable_arcs(
-    problem: ScalarFactorization,
-    step_size: float,
-    batch_size: int = 1,
-    probabilities: ArrayLike | None = None,
-    replacement: bool | None = None,
-) -> StableSets:
+    problem: ScalarFactorization, step_size: float, method: SGD = SGD()
+) -> StabilityTable:
     r"""Return the stable minima of a two-parameter problem, as sets of s = θ₁² + θ₂² ≥ 2.
 
     The kernel is proportional to s along the minima, so the exponents depend on ηs alone and the
@@ -30,21 +27,18 @@ def stable_arcs(
     problem : ScalarFactorization or ReluPair
     step_size : float
         η > 0.
-    batch_size : int
-        B.
-    probabilities : array, shape (N,), optional
-        Those of the problem by default.
-    replacement : bool, optional
-        Whether a batch may repeat a sample; see `Sampling`.
+    method : SGD
+        How one trains.
 
     Returns
     -------
-    StableSets
+    StabilityTable
+        Of sets of s.
 
     Raises
     ------
-    ValueError
-        If an argument is invalid; the message names it.
+    NotImplementedError
+        If the method has momentum or weight decay.
 
     Examples
     --------
@@ -56,10 +50,12 @@ def stable_arcs(
     """
     eta = check.step_size(step_size)
     check.instance("problem", problem, ScalarFactorization)
-    inputs = problem.inputs[:, 0]
-    unit = Minimum(np.outer(inputs, inputs), problem.probabilities)
-    steps = stable_steps(unit, batch_size, probabilities, replacement=replacement)
+    roots = np.sqrt(problem.curvatures)
+    table = stable_steps(Minimum(np.outer(roots, roots), problem.probabilities), method)
     gd, sgd, mean_square = (
-        part.scaled(1 / eta).restricted(2.0) for part in (steps.gd, steps.sgd, steps.mean_square)
+        None if part is None else part.scaled(1 / eta).restricted(2.0)
+        for part in (table.gd, table.sgd, table.mean_square)
     )
-    return StableSets(gd=gd, sgd=sgd, mean_square=mean_square)
+    assert gd is not None
+    assert sgd is not None
+    return StabilityTable(gd=gd, sgd=sgd, mean_square=mean_square)

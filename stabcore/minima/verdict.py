@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from stabcore import _validation as check
 from stabcore.exponent import Exponent
+from stabcore.lyapunov.simulated_products import check_options
 from stabcore.minima.exponents import gd_exponent, irregularities, sgd_exponent
 from stabcore.problems.minimum import Minimum, as_minimum
+from stabcore.sampling import SGD
 
 REGIONS = ("both", "GD only", "SGD only", "neither", "undecided")
 
@@ -34,7 +37,7 @@ class Stability:
     @property
     def region(self) -> str:
         """One of "both", "GD only", "SGD only", "neither", "undecided" (a sign is 0 or open)."""
-        return REGIONS[int(region(_sign(self.gd), _sign(self.sgd)))]
+        return REGIONS[int(region(self.gd.sign or 0, self.sgd.sign or 0))]
 
     def __str__(self) -> str:
         """Return the verdict in one paragraph."""
@@ -42,17 +45,19 @@ class Stability:
         return "\n".join(lines + [f"  note: {reason}" for reason in self.irregularities])
 
 
+@check.public(more=check_options)
 def stability(
     minimum: Minimum | ArrayLike,
     step_size: float,
-    batch_size: int = 1,
-    probabilities: ArrayLike | None = None,
-    rng: int | np.random.Generator | None = None,
+    method: SGD = SGD(),
     *,
-    replacement: bool | None = None,
+    rng: int | np.random.Generator | None = None,
+    tolerance: float = 1e-10,
     **options: Any,
 ) -> Stability:
     """Return μ, λ and the verdict of Theorems A and B for one minimum and step size.
+
+    Both exponents are those of one method: μ with full batches, λ with the batches it draws.
 
     Source: papers A and D.
 
@@ -62,16 +67,14 @@ def stability(
         The minimum, or its kernel.
     step_size : float
         η > 0.
-    batch_size : int
-        B.
-    probabilities : array, shape (N,), optional
-        Weights of the loss and of the sampling; those of the minimum by default.
+    method : SGD
+        How one trains.
     rng : int, numpy.random.Generator or None
         For Monte Carlo.
-    replacement : bool, optional
-        Whether a batch may repeat a sample; see `Sampling`.
+    tolerance : float
+        As in `lyapunov_exponent`.
     **options
-        Of `lyapunov_exponent`: `tolerance`, and `steps`, `replicas`, `transient` of Monte Carlo.
+        Of Monte Carlo: `steps`, `replicas`, `transient` and its others.
 
     Returns
     -------
@@ -79,8 +82,8 @@ def stability(
 
     Raises
     ------
-    ValueError
-        If an argument is invalid; the message names it.
+    NotImplementedError
+        If the method has momentum or weight decay.
 
     Examples
     --------
@@ -91,11 +94,9 @@ def stability(
     """
     point = as_minimum(minimum)
     return Stability(
-        gd=gd_exponent(point, step_size, probabilities),
-        sgd=sgd_exponent(
-            point, step_size, batch_size, probabilities, rng=rng, replacement=replacement, **options
-        ),
-        irregularities=irregularities(point, step_size),
+        gd=gd_exponent(point, step_size, method),
+        sgd=sgd_exponent(point, step_size, method, rng=rng, tolerance=tolerance, **options),
+        irregularities=irregularities(point, step_size, method),
     )
 
 
@@ -119,7 +120,3 @@ def region(gd_sign: ArrayLike, sgd_sign: ArrayLike) -> np.ndarray:
     gd, sgd = np.sign(gd_sign), np.sign(sgd_sign)
     decided = (gd * sgd != 0) & ~np.isnan(gd * sgd)
     return np.where(decided, 2 * (gd > 0) + (sgd > 0), REGIONS.index("undecided"))
-
-
-def _sign(exponent: Exponent) -> int:
-    return exponent.sign or 0

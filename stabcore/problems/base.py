@@ -19,12 +19,21 @@ Indices = NDArray[np.intp]
 
 
 class Problem(ABC):
-    r"""A least-squares problem L(θ) = Σ_i p_i ½ φ_i(θ)².
+    r"""A least-squares problem L(θ) = Σ_i p_i l_i(θ), l_i = ½ Σ_c φ_ic(θ)².
 
     Subclasses set `n_parameters` (D) and `probabilities` (shape (N,)), and define `residuals` and
-    `jacobian`; `residual_curvature` only where the Hessian is wanted away from the minima.
+    `jacobian`; `residual_curvature` only where the Hessian is wanted away from the minima. A model
+    with C outputs sets `n_outputs` too: a sample then owns C rows. In the shapes below the rows
+    i·C, ..., i·C + C − 1 belong to sample i; with one output, the default, a row is a sample.
 
     Source: the setting of papers A and D.
+
+    Attributes
+    ----------
+    n_parameters, n_outputs : int
+        D and C.
+    probabilities : array, shape (N,)
+        p, the weight of each sample in the loss.
 
     Examples
     --------
@@ -43,6 +52,7 @@ class Problem(ABC):
     """
 
     n_parameters: int
+    n_outputs: int = 1
     probabilities: Array
 
     @property
@@ -50,41 +60,50 @@ class Problem(ABC):
         """Number of samples N."""
         return self.probabilities.size
 
+    @property
+    def row_probabilities(self) -> Array:
+        """Probability of the sample that owns each row, shape (N·C,)."""
+        return np.repeat(self.probabilities, self.n_outputs)
+
     @abstractmethod
     def residuals(self, theta: Array, samples: Indices | None = None) -> Array:
-        """Return φ(θ): shape (..., D) -> (..., N), or (..., B) for `samples` of shape (..., B)."""
+        """Return φ(θ): shape (..., D) -> (..., N·C), or (..., B·C) for `samples` (..., B)."""
 
     @abstractmethod
     def jacobian(self, theta: Array, samples: Indices | None = None) -> Array:
-        """Return Dφ(θ), rows g_i: shape (..., D) -> (..., N, D), or (..., B, D)."""
+        """Return Dφ(θ), one gradient a row: shape (..., D) -> (..., N·C, D), or (..., B·C, D)."""
 
     def residual_curvature(self, theta: Array, weights: Array) -> Array:
-        """Return Σ_i weights_i ∇²φ_i(θ): shapes (..., D), (..., N) -> (..., D, D)."""
+        """Return Σ weights ∇²φ over the rows: shapes (..., D), (..., N·C) -> (..., D, D)."""
         raise NotImplementedError(
             f"{type(self).__name__} does not define residual_curvature, which the Hessian away "
             "from a minimum needs; define it, or ask for the Hessian at a minimum only."
         )
 
+    def smooth(self, theta: Array) -> NDArray[np.bool_]:
+        """Return where the loss is smooth and its network alive: shape (..., D) -> (...)."""
+        return np.ones(theta.shape[:-1], dtype=np.bool_)
+
     def loss(self, theta: Array) -> Array:
         """Return L(θ): shape (..., D) -> (...)."""
-        return np.asarray(0.5 * self.residuals(theta) ** 2 @ self.probabilities)[()]
+        return np.asarray(0.5 * self.residuals(theta) ** 2 @ self.row_probabilities)[()]
 
     def gradient(self, theta: Array) -> Array:
-        """Return ∇L(θ) = Σ_i p_i φ_i g_i: shape (..., D) -> (..., D)."""
-        return _combine(self.probabilities * self.residuals(theta), self.jacobian(theta))
+        """Return ∇L(θ) = Σ p φ g over the rows: shape (..., D) -> (..., D)."""
+        return _combine(self.row_probabilities * self.residuals(theta), self.jacobian(theta))
 
-    def batch_gradient(self, theta: Array, samples: Indices) -> Array:
-        """Return (1/B) Σ_{i in samples} φ_i g_i, what SGD follows: shapes (..., D), (..., B)."""
-        residuals = self.residuals(theta, samples)
-        return _combine(residuals / samples.shape[-1], self.jacobian(theta, samples))
+    def batch_gradient(self, theta: Array, samples: Indices, weights: Array | None = None) -> Array:
+        """Return (1/B) Σ_{i in samples} w_i ∇l_i, what SGD follows: shapes (..., D), (..., B)."""
+        residuals = self.residuals(theta, samples) / samples.shape[-1]
+        if weights is not None:
+            residuals = residuals * np.repeat(weights, self.n_outputs, axis=-1)
+        return _combine(residuals, self.jacobian(theta, samples))
 
     def hessian(self, theta: Array) -> Array:
-        """Return ∇²L(θ) = JᵀPJ + Σ_i p_i φ_i ∇²φ_i: shape (..., D) -> (..., D, D)."""
-        jacobian = self.jacobian(theta)
-        gauss_newton = np.swapaxes(jacobian, -1, -2) @ (self.probabilities[:, None] * jacobian)
-        return gauss_newton + self.residual_curvature(
-            theta, self.probabilities * self.residuals(theta)
-        )
+        """Return ∇²L(θ) = JᵀPJ + Σ p φ ∇²φ: shape (..., D) -> (..., D, D)."""
+        jacobian, weights = self.jacobian(theta), self.row_probabilities
+        gauss_newton = np.swapaxes(jacobian, -1, -2) @ (weights[:, None] * jacobian)
+        return gauss_newton + self.residual_curvature(theta, weights * self.residuals(theta))
 
 
 def _combine(weights: Array, jacobian: Array) -> Array:

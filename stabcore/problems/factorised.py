@@ -189,17 +189,17 @@ class ReluPair(ScalarFactorization):
     def residuals(self, theta: Array, samples: Indices | None = None) -> Array:
         """Return (θ₁θ₂ − 1)x_i where both parameters are positive, −x_i elsewhere."""
         dead = -_rows(self.inputs, samples)[..., 0]
-        return np.where(self.alive(theta)[..., None], super().residuals(theta, samples), dead)
+        return np.where(self.smooth(theta)[..., None], super().residuals(theta, samples), dead)
 
     def jacobian(self, theta: Array, samples: Indices | None = None) -> Array:
         """Return the rows (θ₂x_i, θ₁x_i) where both parameters are positive, 0 elsewhere."""
-        return super().jacobian(theta, samples) * self.alive(theta)[..., None, None]
+        return super().jacobian(theta, samples) * self.smooth(theta)[..., None, None]
 
     def residual_curvature(self, theta: Array, weights: Array) -> Array:
         """Return that of the factorisation where alive, 0 elsewhere."""
-        return super().residual_curvature(theta, weights) * self.alive(theta)[..., None, None]
+        return super().residual_curvature(theta, weights) * self.smooth(theta)[..., None, None]
 
-    def alive(self, theta: Array) -> NDArray[np.bool_]:
+    def smooth(self, theta: Array) -> NDArray[np.bool_]:
         """Return whether the network responds to its inputs: θ > 0, shape (..., 2) -> (...)."""
         return np.asarray((theta > 0).all(axis=-1))
 

@@ -26,12 +26,20 @@ try:
     import jax.numpy as jnp
 except ImportError as error:
     raise ImportError(
-        "stabcore.networks needs JAX, which is not installed; "
+        "stabcore.problems.layers needs JAX, which is not installed; "
         "install it with: pip install 'stabcore[networks]'"
     ) from error
 
 
 jax.config.update("jax_enable_x64", True)
+
+__all__ = [
+    # layers as problems
+    "Network",
+    "attention",
+    "convolutional",
+    "fully_connected",
+]
 
 ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
     "sigmoid": jax.nn.sigmoid,

@@ -16,21 +16,19 @@ from stabcore.problems.base import Indices, Problem
 class LinearNetwork(Problem):
     r"""F(θ, x) = W_D⋯W_1 x with several outputs, θ = (W_1, ..., W_D) flattened row by row.
 
-    Every pair of a sample i and an output o is one residual, number i·m + o of N = n·m, of
-    probability p_i/m: L = Σ_i p_i/(2m) |W_D⋯W_1 x_i − y_i|². With whitened inputs,
-    Σ p_i x_i x_iᵀ = I, this is (κ/2) ‖W_D⋯W_1 − W*‖² + constant, κ = 1/m, W* the least-squares
-    solution (`target_map`). The batches of SGD are made of such pairs.
+    L = Σ_i p_i ½ |W_D⋯W_1 x_i − y_i|². With whitened inputs, Σ p_i x_i x_iᵀ = I, this is
+    ½ ‖W_D⋯W_1 − W*‖² + constant, W* the least-squares solution (`target_map`).
 
     Source: paper C (the model); the formulas are our derivation.
 
     Parameters
     ----------
-    inputs : array, shape (n, d)
-    targets : array, shape (n, m), or (n,) for one output
+    inputs : array, shape (N, d)
+    targets : array, shape (N, C), or (N,) for one output
     widths : sequence of int
         Widths of the hidden layers, D − 1 of them; () is linear regression.
-    probabilities : array, shape (n,), optional
-        Those of the samples; uniform by default.
+    probabilities : array, shape (N,), optional
+        Uniform by default.
 
     Examples
     --------
@@ -40,8 +38,8 @@ class LinearNetwork(Problem):
     >>> network.product(theta)
     array([[2., 0.],
            [0., 2.]])
-    >>> float(network.loss(theta)), network.n_parameters, network.n_samples
-    (0.0, 8, 4)
+    >>> float(network.loss(theta)), network.n_parameters, network.n_samples, network.n_outputs
+    (0.0, 8, 2, 2)
     """
 
     def __init__(
@@ -67,8 +65,8 @@ class LinearNetwork(Problem):
         sizes = [d, *hidden, outputs]
         self.shapes = tuple(zip(sizes[1:], sizes[:-1], strict=True))
         self.n_parameters = sum(rows * columns for rows, columns in self.shapes)
-        self.sample_probabilities = check.probabilities(probabilities, n)
-        self.probabilities = np.repeat(self.sample_probabilities, outputs) / outputs
+        self.n_outputs = outputs
+        self.probabilities = check.probabilities(probabilities, n)
 
     @property
     def depth(self) -> int:
@@ -76,14 +74,9 @@ class LinearNetwork(Problem):
         return len(self.shapes)
 
     @property
-    def n_outputs(self) -> int:
-        """Number of outputs m."""
-        return int(self.targets.shape[1])
-
-    @property
     def target_map(self) -> Array:
-        """The least-squares solution W* (of least norm), shape (m, d): the best linear map."""
-        root = np.sqrt(self.sample_probabilities)[:, None]
+        """The least-squares solution W* (of least norm), shape (C, d): the best linear map."""
+        root = np.sqrt(self.probabilities)[:, None]
         return np.asarray(np.linalg.lstsq(root * self.inputs, root * self.targets, rcond=None)[0].T)
 
     def layers(self, theta: Array) -> list[Array]:
@@ -96,29 +89,37 @@ class LinearNetwork(Problem):
         ]
 
     def product(self, theta: Array) -> Array:
-        """Return W_D⋯W_1: shape (..., D) -> (..., m, d)."""
+        """Return W_D⋯W_1: shape (..., D) -> (..., C, d)."""
         return _chain(self.layers(theta), self.inputs.shape[1])
 
     def residuals(self, theta: Array, samples: Indices | None = None) -> Array:
         """Return the entries of W_D⋯W_1 x_i − y_i."""
-        sample, output = self._pairs(samples)
-        weights = _pick(self.product(theta), output)
-        fitted = (weights * self.inputs[sample]).sum(axis=-1)
-        return np.asarray(fitted - self.targets[sample, output])
+        errors = self._errors(theta, samples)
+        return errors.reshape(*errors.shape[:-2], -1)
 
     def jacobian(self, theta: Array, samples: Indices | None = None) -> Array:
         """Return the rows: block l is a row of W_D⋯W_{l+1} times (W_{l−1}⋯W_1 x_i)ᵀ."""
-        sample, output = self._pairs(samples)
-        layers = self.layers(theta)
+        layers, inputs = self.layers(theta), _rows(self.inputs, samples)
         blocks = []
         for index, (size, _) in enumerate(self.shapes):
-            after = _pick(_chain(layers[index + 1 :], size), output)
-            before = _chain(layers[:index], self.inputs.shape[1])
-            signal = self.inputs[sample] @ np.swapaxes(before, -1, -2)
-            block = after[..., :, None] * signal[..., None, :]
-            blocks.append(block.reshape(*block.shape[:-2], -1))
+            after = _chain(layers[index + 1 :], size)
+            signal = inputs @ np.swapaxes(_chain(layers[:index], inputs.shape[-1]), -1, -2)
+            block = after[..., None, :, :, None] * signal[..., :, None, None, :]
+            blocks.append(block.reshape(*block.shape[:-4], inputs.shape[-2] * self.n_outputs, -1))
         rows = np.concatenate(blocks, axis=-1)
         return np.broadcast_to(rows, (*theta.shape[:-1], *rows.shape[-2:]))
+
+    def gradient(self, theta: Array) -> Array:
+        """Return ∇L(θ) by backpropagation."""
+        errors = self._errors(theta, None)
+        return self._backward(theta, self.inputs, self.probabilities[:, None] * errors)
+
+    def batch_gradient(self, theta: Array, samples: Indices, weights: Array | None = None) -> Array:
+        """Return (1/B) Σ_{i in samples} w_i ∇l_i by backpropagation."""
+        errors = self._errors(theta, samples) / samples.shape[-1]
+        if weights is not None:
+            errors = errors * weights[..., None]
+        return self._backward(theta, self.inputs[samples], errors)
 
     def residual_curvature(self, theta: Array, weights: Array) -> Array:
         """Return Σ w ∇²φ: with M = Σ w e_o x_iᵀ, the second derivative of tr(MᵀW_D⋯W_1)."""
@@ -152,8 +153,8 @@ class LinearNetwork(Problem):
         r"""Return the balanced global minimum: W* = UΣVᵀ shared evenly among the layers.
 
         W_1 = Σ^{1/D} Vᵀ, W_l = Σ^{1/D}, W_D = U Σ^{1/D}, padded with zeros. With whitened inputs
-        no global minimum is flatter: its sharpness is κ D σ₁^{2−2/D}, so gradient descent can end
-        at a global minimum only for η ≤ 2/(κ D σ₁^{2−2/D}). Source: our derivation.
+        no global minimum is flatter: its sharpness is D σ₁^{2−2/D}, so gradient descent can end
+        at a global minimum only for η ≤ 2/(D σ₁^{2−2/D}). Source: our derivation.
 
         Returns
         -------
@@ -180,10 +181,22 @@ class LinearNetwork(Problem):
         parts[-1] = left[:, :rank] @ parts[-1][:rank]
         return np.concatenate([part.reshape(-1) for part in parts])
 
-    def _pairs(self, samples: Indices | None) -> tuple[Indices, Indices]:
-        """Return the sample and the output of each residual asked for."""
-        number = np.arange(self.n_samples) if samples is None else samples
-        return number // self.n_outputs, number % self.n_outputs
+    def _errors(self, theta: Array, samples: Indices | None) -> Array:
+        """Return W_D⋯W_1 x_i − y_i, shape (..., B, C)."""
+        inputs, targets = _rows(self.inputs, samples), _rows(self.targets, samples)
+        return np.asarray(inputs @ np.swapaxes(self.product(theta), -1, -2) - targets)
+
+    def _backward(self, theta: Array, inputs: Array, errors: Array) -> Array:
+        """Return Σ over the samples of the gradient of errors·F, shape (..., D)."""
+        layers, signals = self.layers(theta), [inputs]
+        for layer in layers[:-1]:
+            signals.append(signals[-1] @ np.swapaxes(layer, -1, -2))
+        parts = []
+        for layer, signal in zip(reversed(layers), reversed(signals), strict=True):
+            part = np.swapaxes(errors, -1, -2) @ signal
+            parts.append(part.reshape(*part.shape[:-2], -1))
+            errors = errors @ layer
+        return np.concatenate(parts[::-1], axis=-1)
 
 
 def _chain(layers: Sequence[Array], size: int) -> Array:
@@ -191,12 +204,3 @@ def _chain(layers: Sequence[Array], size: int) -> Array:
     if not layers:
         return np.eye(size)
     return functools.reduce(lambda product, layer: layer @ product, layers)
-
-
-def _pick(matrix: Array, rows: Indices) -> Array:
-    """Return rows of (..., m, h) matrices, for shared `rows` (B,) or one row of them each."""
-    if rows.ndim == 1:
-        return np.asarray(matrix[..., rows, :])
-    if matrix.ndim == 2:
-        return np.asarray(matrix[rows])
-    return np.take_along_axis(matrix, rows[..., None], axis=-2)

@@ -1,16 +1,16 @@
 r"""Deep linear networks: their global minima, how sharp these are, and the flattest one.
 
 The global minima are M = {W_D⋯W_1 = W*}. With A_l = W_D⋯W_{l+1} and B_l = W_{l−1}⋯W_1 the
-product moves by Σ_l A_l dW_l B_l, so with whitened inputs (loss (κ/2)‖W_D⋯W_1 − W*‖²) the
+product moves by Σ_l A_l dW_l B_l, so with whitened inputs (loss ½‖W_D⋯W_1 − W*‖²) the
 curvatures across M are the eigenvalues of
 
-    κ Σ_l A_l A_lᵀ ⊗ B_lᵀ B_l.
+    Σ_l A_l A_lᵀ ⊗ B_lᵀ B_l.
 
 Every term is positive semidefinite, and A_l B_{l+1} = W*. Three consequences, σ₁ ≥ … ≥ σ_r being
-the singular values of W*, r its rank, S the sharpness and c² = S/κ:
+the singular values of W*, r its rank, S the sharpness and c² = S:
 
 * *Flattest minimum.* With uᵀW*v = σ₁, a_l = |A_lᵀu| and b_l = |B_l v|: a_l b_{l+1} ≥ σ₁, hence
-  Π_l a_l b_l ≥ σ₁^{D−1}, and S ≥ κ Σ_l a_l² b_l² ≥ κ D σ₁^{2−2/D} by the means. The balanced
+  Π_l a_l b_l ≥ σ₁^{D−1}, and S ≥ Σ_l a_l² b_l² ≥ D σ₁^{2−2/D} by the means. The balanced
   minimum attains it.
 * *Bounds.* ‖A_l‖‖B_l‖ ≤ c and ‖A_l‖‖B_{l+1}‖ ≥ σ₁ give ‖A_l‖ ≤ c(c/σ₁)^{l−1} and
   ‖B_l‖ ≤ c(c/σ₁)^{D−l}. They bound W_1 = B_2 and W_D = A_{D−1}, and any other W_l that has a
@@ -117,7 +117,7 @@ def normal_spectra(problem: Problem, minima: ArrayLike) -> Array:
 
     Returns
     -------
-    array, shape (..., N)
+    array, shape (..., N·C)
         Ascending.
 
     Examples
@@ -129,7 +129,7 @@ def normal_spectra(problem: Problem, minima: ArrayLike) -> Array:
            [4.25]])
     """
     points = check.parameters("minima", minima, problem.n_parameters)
-    jacobian = np.sqrt(problem.probabilities)[:, None] * problem.jacobian(points)
+    jacobian = np.sqrt(problem.row_probabilities)[:, None] * problem.jacobian(points)
     return np.asarray(np.linalg.eigvalsh(jacobian @ np.swapaxes(jacobian, -1, -2)))
 
 
@@ -187,7 +187,7 @@ def interpolate(network: LinearNetwork, theta: ArrayLike) -> Array:
 
 
 def flattest_sharpness(network: LinearNetwork) -> float:
-    r"""Return κ D σ₁^{2−2/D}, the smallest sharpness of a global minimum; whitened inputs.
+    r"""Return D σ₁^{2−2/D}, the smallest sharpness of a global minimum; whitened inputs.
 
     Gradient descent can converge to a global minimum only for step sizes up to 2 over it.
 
@@ -216,7 +216,7 @@ def flattest_sharpness(network: LinearNetwork) -> float:
     """
     _require_whitened(network)
     largest = np.linalg.svd(network.target_map, compute_uv=False)[0]
-    return float(network.depth * largest ** (2 - 2 / network.depth) / network.n_outputs)
+    return float(network.depth * largest ** (2 - 2 / network.depth))
 
 
 def flattest_minimum(
@@ -278,7 +278,7 @@ def flattest_minimum(
 def layer_bounds(network: LinearNetwork, sharpness: float) -> Array:
     r"""Return bounds on ‖W_1‖, ..., ‖W_D‖ (spectral norms) at every minimum that flat; or ∞.
 
-    With c² = S/κ, in the notation of the module's docstring: c(c/σ₁)^{D−2} for the outer layers,
+    With c² = S, in the notation of the module's docstring: c(c/σ₁)^{D−2} for the outer layers,
     c²(c/σ₁)^{D−3}/σ_r for an inner one next to a layer of width r = rank W*. The other inner
     layers are unbounded: at a step size for which some minimum is stable, the stable minima are
     then an unbounded set.
@@ -320,7 +320,7 @@ def layer_bounds(network: LinearNetwork, sharpness: float) -> Array:
     singular = singular[singular > RANK_TOLERANCE * singular[0]]
     if network.depth == 1:
         return np.asarray(singular[:1])
-    c = math.sqrt(largest * network.n_outputs)
+    c = math.sqrt(largest)
     ratio = c / singular[0]
     inner = c**2 * ratio ** (network.depth - 3) / singular[-1]
     narrow = [min(shape) == singular.size for shape in network.shapes]
@@ -340,7 +340,7 @@ def _product(layers: list[Array], size: int) -> Array:
 def _require_whitened(network: LinearNetwork) -> None:
     """Refuse inputs whose second moment is not the identity."""
     check.instance("network", network, LinearNetwork)
-    moment = network.inputs.T @ (network.sample_probabilities[:, None] * network.inputs)
+    moment = network.inputs.T @ (network.probabilities[:, None] * network.inputs)
     error = float(np.abs(moment - np.eye(len(moment))).max())
     if error > WHITENING_TOLERANCE:
         raise ValueError(

@@ -27,22 +27,30 @@ ORTHOGONALITY_TOLERANCE = 1e-13
 class Minimum:
     r"""A global minimum, seen through its kernel K = JJᵀ.
 
-    Build it with `Minimum.at(problem, point)`, which refuses points that are not minima, with
-    `find_minimum`, or from a kernel of your own: `Minimum(kernel)`. Immutable.
+    Build it from the gradients of your network, `Minimum.from_jacobian(J)`; from a kernel,
+    `Minimum(K)`; with `Minimum.at(problem, point)`, which refuses points that are not minima; or
+    with `find_minimum`. Immutable.
 
-    Source: papers A (normal and tangent space) and D.
+    With C outputs a sample owns C rows of J: rows i·C, ..., i·C + C − 1 belong to sample i. Its
+    loss is ½ Σ_c φ_ic², and a batch moves all rows of its samples.
+
+    Source: papers A (normal and tangent space) and D; several outputs are our derivation.
 
     Parameters
     ----------
-    kernel : array, shape (N, N)
-        K_ij = g_i·g_j, symmetric positive semidefinite.
+    kernel : array, shape (N·C, N·C)
+        K_ab = g_a·g_b, symmetric positive semidefinite.
     probabilities : array, shape (N,), optional
         Probability of each sample in the loss L = Σ p_i l_i; uniform by default.
+    outputs : int
+        C.
 
     Attributes
     ----------
-    kernel, probabilities : arrays, shapes (N, N), (N,)
-    point, jacobian : arrays, shapes (D,), (N, D), or None for a minimum known by its kernel
+    kernel, probabilities : arrays, shapes (N·C, N·C), (N,)
+    n_samples, n_outputs : int
+        N and C.
+    point, jacobian : arrays, shapes (D,), (N·C, D), or None for a minimum known by its kernel
 
     Raises
     ------
@@ -56,14 +64,26 @@ class Minimum:
     >>> minimum = Minimum(np.diag([1.0, 4.0]))
     >>> minimum.rank, round(minimum.sharpness, 12)
     (2, 2.0)
+    >>> Minimum(np.diag([1.0, 4.0]), outputs=2).sharpness  # one sample
+    4.0
     """
 
     point: Array | None = None
     jacobian: Array | None = None
 
-    def __init__(self, kernel: ArrayLike, probabilities: ArrayLike | None = None) -> None:
+    @check.public()
+    def __init__(
+        self, kernel: ArrayLike, probabilities: ArrayLike | None = None, *, outputs: int = 1
+    ) -> None:
         self.kernel = check.kernel(kernel)
-        self.probabilities = check.probabilities(probabilities, self.kernel.shape[0])
+        self.n_outputs = check.integer("outputs", outputs)
+        self.n_samples, left = divmod(len(self.kernel), self.n_outputs)
+        if left:
+            raise ValueError(
+                f"outputs is {self.n_outputs}, which does not divide the {len(self.kernel)} rows "
+                "of kernel; every sample owns one row per output."
+            )
+        self.probabilities = check.probabilities(probabilities, self.n_samples)
         eigenvalues = self.spectrum
         if eigenvalues[0] < -check.DEFINITENESS_TOLERANCE * np.abs(eigenvalues).max():
             raise ValueError(
@@ -79,6 +99,47 @@ class Minimum:
             array.setflags(write=False)
 
     @classmethod
+    @check.public()
+    def from_jacobian(cls, jacobian: ArrayLike, probabilities: ArrayLike | None = None) -> Minimum:
+        """Return the minimum at which the outputs have these gradients.
+
+        Parameters
+        ----------
+        jacobian : array, shape (N, D), or (N, C, D) for C outputs
+            The gradient of every output of every sample.
+        probabilities : array, shape (N,), optional
+            Uniform by default.
+
+        Returns
+        -------
+        Minimum
+
+        Raises
+        ------
+        ValueError
+            If the array has another number of axes, or all gradients are zero.
+
+        Examples
+        --------
+        >>> minimum = Minimum.from_jacobian([[[1.0, 0.0], [0.0, 2.0]]])
+        >>> minimum.n_samples, minimum.n_outputs, minimum.kernel.tolist()
+        (1, 2, [[1.0, 0.0], [0.0, 4.0]])
+        """
+        array = check.finite_array("jacobian", jacobian)
+        if array.ndim not in (2, 3):
+            raise ValueError(
+                f"jacobian must have shape (samples, parameters) or (samples, outputs, "
+                f"parameters), got {array.shape}; reshape it."
+            )
+        outputs = 1 if array.ndim == 2 else array.shape[1]
+        rows = array.reshape(-1, array.shape[-1])
+        minimum = cls(rows @ rows.T, probabilities, outputs=outputs)
+        rows.setflags(write=False)
+        minimum.jacobian = rows
+        return minimum
+
+    @classmethod
+    @check.public()
     def at(cls, problem: Problem, point: ArrayLike, tolerance: float = 1e-9) -> Minimum:
         """Return the minimum of `problem` at `point`.
 
@@ -87,7 +148,7 @@ class Minimum:
         problem : Problem
         point : array, shape (D,)
         tolerance : float
-            Largest |φ_i| that still counts as interpolation, in units of the targets.
+            Largest |φ| that still counts as interpolation, in units of the targets.
 
         Returns
         -------
@@ -117,11 +178,11 @@ class Minimum:
         largest = float(np.abs(problem.residuals(theta)).max())
         if not largest <= check.real("tolerance", tolerance, above=0.0):
             raise ValueError(
-                f"point is not a minimum: its largest residual |φ_i| is {largest:.3e}, above the "
+                f"point is not a minimum: its largest residual |φ| is {largest:.3e}, above the "
                 f"tolerance {tolerance:.1e}; start find_minimum(problem, point) from it."
             )
         jacobian = problem.jacobian(theta)
-        minimum = cls(jacobian @ jacobian.T, problem.probabilities)
+        minimum = cls(jacobian @ jacobian.T, problem.probabilities, outputs=problem.n_outputs)
         _require_constant_rank(problem, theta, minimum.rank)
         minimum.point, minimum.jacobian = theta, jacobian
         for array in (theta, jacobian):
@@ -129,18 +190,13 @@ class Minimum:
         return minimum
 
     @property
-    def n_samples(self) -> int:
-        """Number of samples N."""
-        return len(self.kernel)
-
-    @property
     def sharpness(self) -> float:
         """Largest eigenvalue of the Hessian of the loss."""
-        return float(self.hessian_spectrum()[-1])
+        return float(self.hessian_spectrum[-1])
 
     @cached_property
     def spectrum(self) -> Array:
-        """Eigenvalues of K, ascending, shape (N,)."""
+        """Eigenvalues of K, ascending, shape (N·C,)."""
         return np.asarray(np.linalg.eigvalsh(self.kernel))
 
     @property
@@ -150,7 +206,7 @@ class Minimum:
 
     @cached_property
     def gradients(self) -> Array:
-        """The g_i in an orthonormal basis of the normal space, shape (N, r): K = gradients @ .T."""
+        """The rows of J in an orthonormal basis of the normal space: K = gradients @ .T."""
         eigenvalues, vectors = np.linalg.eigh(self.kernel)
         return np.asarray(vectors[:, -self.rank :] * np.sqrt(eigenvalues[-self.rank :]))
 
@@ -160,40 +216,46 @@ class Minimum:
         if self.jacobian is None:
             raise ValueError(
                 "normal_basis needs a minimum in parameter space, this one is known by its kernel "
-                "only; build it with Minimum.at(problem, point)."
+                "only; build it with Minimum.from_jacobian(J) or Minimum.at(problem, point)."
             )
         _, _, rows = np.linalg.svd(self.jacobian, full_matrices=False)
         return np.asarray(rows[: self.rank].T)
 
+    @property
+    def row_probabilities(self) -> Array:
+        """Probability of the sample that owns each row, shape (N·C,)."""
+        return np.repeat(self.probabilities, self.n_outputs)
+
+    @cached_property
+    def sample_curvatures(self) -> Array:
+        """Eigenvalues k of each sample's block K_ii, ascending, shape (N, C).
+
+        They are the curvatures of its loss: a batch of it alone multiplies by the 1 − ηk.
+        """
+        if self.n_outputs == 1:
+            return np.diag(self.kernel)[:, None]
+        size = self.n_outputs
+        blocks = self.kernel.reshape(self.n_samples, size, self.n_samples, size)
+        own = blocks[np.arange(self.n_samples), :, np.arange(self.n_samples)]
+        return np.maximum(np.linalg.eigvalsh(own), 0.0)
+
     @cached_property
     def blocks(self) -> tuple[NDArray[np.intp], ...]:
-        """Groups of samples with mutually orthogonal gradients (one group: no splitting)."""
+        """Groups of rows with mutually orthogonal gradients (one group: no splitting)."""
         norms = np.sqrt(np.maximum(np.diag(self.kernel), 0))
         linked = np.abs(self.kernel) > ORTHOGONALITY_TOLERANCE * np.outer(norms, norms)
         count, labels = connected_components(linked, directed=False)
         return tuple(np.flatnonzero(labels == label) for label in range(count))
 
-    def hessian_spectrum(self, probabilities: ArrayLike | None = None) -> Array:
-        """Return the eigenvalues κ_j of Hess L on the normal space, ascending, shape (r,).
+    @cached_property
+    def hessian_spectrum(self) -> Array:
+        """Eigenvalues κ_j of Hess L on the normal space, ascending, shape (r,).
 
         They are the non-zero eigenvalues of P^½ K P^½; κ_j = eig(K)/N for uniform p. Samples of
         probability zero take no part, so fewer than `rank` values may be positive; the others
         are 0: normal directions along which gradient descent does not move.
-
-        Parameters
-        ----------
-        probabilities : array, shape (N,), optional
-            Those of the minimum by default.
-
-        Returns
-        -------
-        array, shape (r,)
         """
-        root = np.sqrt(
-            self.probabilities
-            if probabilities is None
-            else check.probabilities(probabilities, self.n_samples)
-        )
+        root = np.sqrt(self.row_probabilities)
         eigenvalues = np.linalg.eigvalsh(root[:, None] * self.kernel * root)[-self.rank :]
         return np.asarray(
             np.where(eigenvalues > RANK_TOLERANCE * eigenvalues[-1], eigenvalues, 0.0)
@@ -201,8 +263,10 @@ class Minimum:
 
     def __repr__(self) -> str:
         """Return the sizes that matter."""
+        outputs = f"n_outputs={self.n_outputs}, " if self.n_outputs > 1 else ""
         return (
-            f"Minimum(n_samples={self.n_samples}, rank={self.rank}, sharpness={self.sharpness:.6g})"
+            f"Minimum(n_samples={self.n_samples}, {outputs}rank={self.rank}, "
+            f"sharpness={self.sharpness:.6g})"
         )
 
 
@@ -211,6 +275,7 @@ def as_minimum(minimum: Minimum | ArrayLike) -> Minimum:
     return minimum if isinstance(minimum, Minimum) else Minimum(minimum)
 
 
+@check.public()
 def find_minimum(
     problem: Problem,
     start: ArrayLike,
@@ -269,9 +334,8 @@ def find_minimum(
             break  # no gradient to follow
         kernel = jacobian @ jacobian.T
         floor = 1e-14 * np.trace(kernel) + np.finfo(float).tiny
-        shifted = kernel + max(damping * np.trace(kernel) / problem.n_samples, floor) * np.eye(
-            problem.n_samples
-        )
+        size = len(kernel)
+        shifted = kernel + max(damping * np.trace(kernel) / size, floor) * np.eye(size)
         proposal = theta - jacobian.T @ cho_solve(cho_factor(shifted), residuals)
         proposed = problem.residuals(proposal)
         if np.linalg.norm(proposed) < np.linalg.norm(residuals):
@@ -291,7 +355,7 @@ def _require_constant_rank(problem: Problem, theta: Array, rank: int) -> None:
     """Refuse a point near which J has a larger rank than `rank`."""
     # Full row rank makes the minima a manifold (implicit function theorem). A smaller rank does
     # too where it is constant (constant rank theorem), which a few random nearby points decide.
-    if rank == problem.n_samples:
+    if rank == problem.n_samples * problem.n_outputs:
         return
     nudges = np.random.default_rng(0).normal(size=(4, theta.size))
     jacobians = problem.jacobian(theta + 1e-4 * (1 + np.abs(theta)) * nudges)

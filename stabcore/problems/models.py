@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -95,6 +97,21 @@ class OneNeuron(Problem):
         """Return Σ_i w_i x_i [[0, 1], [1, 0]]."""
         curvature = weights @ self.inputs[:, 0]
         return np.asarray(curvature[..., None, None] * np.array([[0.0, 1.0], [1.0, 0.0]]))
+
+
+class NeuronFate(IntEnum):
+    """How a run of SGD on one neuron ended."""
+
+    UNDECIDED = 0
+    """Still open when the steps ran out: uw is small, or changes its sign."""
+    CORRECT = 1
+    """uw has the sign of E[xy] for good (near the saddle: it left that way, the other shrank)."""
+    INCORRECT = 2
+    """The same with the opposite sign."""
+    ORIGIN = 3
+    """Both coordinates vanished: SGD converged to the saddle."""
+    DIVERGENT = 4
+    """A coordinate exceeded 10¹⁵⁰ (near the saddle: one left, and the other has grown as well)."""
 
 
 class TwoLayerNetwork(Problem):

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike
 from stabcore import _validation as check
 from stabcore._random import run_replicas
 from stabcore._validation import Array
-from stabcore.simulation.neuron import NeuronFate
+from stabcore.problems.models import NeuronFate
 
 NEGLIGIBLE = 1e-25  # probability at the edges of the range of k that is dropped
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from functools import cache
 from typing import Any
 
@@ -35,7 +34,7 @@ from stabcore._random import (
     stream_states,
 )
 from stabcore._validation import Array
-from stabcore.problems.models import OneNeuron
+from stabcore.problems.models import NeuronFate, OneNeuron
 from stabcore.problems.signals import FiniteSignal, GaussianSignal, LabelFlips, NormalSignal, Signal
 from stabcore.sampling import Sampling
 
@@ -46,21 +45,6 @@ CEILING = 1e150
 SMALL = 1e-6  # of the uw that fits: a run below it at the end may be on its way to the saddle
 
 MOST_LISTED = 4_096  # batches in a table; more are drawn sample by sample
-
-
-class NeuronFate(IntEnum):
-    """How a run of SGD on one neuron ended."""
-
-    UNDECIDED = 0
-    """Still open when the steps ran out: uw is small, or changes its sign."""
-    CORRECT = 1
-    """uw has the sign of E[xy] for good (near the saddle: it left that way, the other shrank)."""
-    INCORRECT = 2
-    """The same with the opposite sign."""
-    ORIGIN = 3
-    """Both coordinates vanished: SGD converged to the saddle."""
-    DIVERGENT = 4
-    """A coordinate exceeded 10¹⁵⁰ (near the saddle: one left, and the other has grown as well)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,12 +1,13 @@
-"""What the book adds to Sphinx: claims ledger, execution status, repository buttons, docstrings.
+"""What the book adds to Sphinx: claims ledger, execution status, buttons, package pages.
 
 A local Sphinx extension, so that ``make book`` and a plain ``jupyter-book build .`` show the same.
 """
 
 from sphinx.application import Sphinx
 
-from .docstrings import keep_bars
+from .docstrings import to_markup
 from .ledger import ClaimsLedger
+from .package import PackagePage
 from .repository import add_buttons
 from .status import ExecutionStatus
 
@@ -15,6 +16,7 @@ def setup(app: Sphinx) -> dict[str, object]:
     """Register the directives and connect the rest."""
     app.add_directive("claims-ledger", ClaimsLedger)
     app.add_directive("execution-status", ExecutionStatus)
+    app.add_directive("package-page", PackagePage)
     app.connect("config-inited", add_buttons)
-    app.connect("autodoc-process-docstring", keep_bars)
+    app.connect("autodoc-process-docstring", to_markup)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,15 +1,18 @@
 """What the book's Sphinx extension computes: verdicts, buttons."""
 
+import importlib
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from sphinx.errors import ConfigError
 
-from companion.docstrings import keep_bars
+from companion.docstrings import to_markup
 from companion.executed import CHECKS, Check, Notebook, read
 from companion.ledger import Claim, read_claims
+from companion.package import MODULES, groups_of
 from companion.repository import add_buttons
 from companion.status import by_versions
 
@@ -128,13 +131,53 @@ def test_what_is_no_address_is_refused(
 
 def test_bars_in_docstrings_are_absolute_values() -> None:
     lines = ["The norm |x| and ``|y|``, :math:`|z|`.", "", ">>> f(1)", "a | b", "", "Then |w|."]
-    keep_bars(None, "function", "f", None, None, lines)
+    to_markup(None, "function", "f", None, None, lines)
     assert lines == [
         r"The norm \|x\| and ``|y|``, :math:`|z|`.",
         *lines[1:5],
         r"Then \|w\|.",
     ]
     assert lines[3] == "a | b"
+
+
+def rewritten(line: str, what: str = "function") -> list[str]:
+    lines = [line]
+    to_markup(None, what, "f", None, None, lines)
+    return lines
+
+
+def test_names_in_backticks_are_links_if_they_are_ours() -> None:
+    assert rewritten("See `stability` and `Minimum.at`; `step_size` is η.") == [
+        "See :py:obj:`stability <stabcore.minima.stability>` and "
+        ":py:obj:`Minimum.at <stabcore.problems.Minimum.at>`; ``step_size`` is η."
+    ]
+    assert rewritten("See `stabcore.lyapunov.transfer` and `Minimum.nothing`.") == [
+        "See :py:obj:`stabcore.lyapunov.transfer <stabcore.lyapunov.transfer>` and "
+        "``Minimum.nothing``."
+    ]
+
+
+def test_a_batch_size_is_no_list_and_a_colon_no_type() -> None:
+    assert rewritten("    B.") == [r"    \B."]
+    assert rewritten("η. The step.") == [r"\η. The step."]
+    assert rewritten("    B; at most N.") == ["    B; at most N."]
+    assert rewritten("Where: here.", "attribute") == ["", "Where: here."]
+
+
+def test_every_module_of_the_pages_is_in_groups_and_has_docstrings() -> None:
+    for name in MODULES:
+        module = importlib.import_module(name)
+        listed = [one for _, names in groups_of(module) for one in names]
+        assert listed == list(module.__all__)
+        for one in listed:
+            value = getattr(module, one)
+            assert not callable(value) or (value.__doc__ or "").strip()
+
+
+def test_every_folder_has_a_page() -> None:
+    pages = Path(__file__).resolve().parents[1] / "book" / "api"
+    shown = " ".join(page.read_text(encoding="utf-8") for page in pages.glob("*.md"))
+    assert set(re.findall(r"\{package-page\} (\S+)", shown)) == set(MODULES)
 
 
 def test_notebooks_are_grouped_by_the_versions_they_ran_with() -> None:

@@ -1,0 +1,154 @@
+"""The package pages: an overview table of a folder's public names, then each with its docstring.
+
+Names and groups come from the folder's ``__all__``, so that a page cannot forget or invent one.
+"""
+
+import importlib
+import inspect
+import tokenize
+from collections.abc import Iterator
+from functools import cache
+from io import StringIO
+from types import ModuleType
+
+from docutils import nodes
+from sphinx.util.docutils import SphinxDirective
+
+from .tables import table, text
+
+# The modules with an ``__all__``, in the order of the pages.
+MODULES = (
+    "stabcore.sampling",
+    "stabcore.exponent",
+    "stabcore.stable_sets",
+    "stabcore.sweeps",
+    "stabcore.problems",
+    "stabcore.problems.layers",
+    "stabcore.lyapunov",
+    "stabcore.minima",
+    "stabcore.descent",
+    "stabcore.saddles",
+    "stabcore.simulation",
+    "stabcore.companion",
+    "stabcore.companion.plotting",
+)
+Groups = list[tuple[str, list[str]]]
+
+
+class PackagePage(SphinxDirective):
+    """Document modules: ``{package-page} stabcore.minima``, or several of them in a row."""
+
+    required_arguments = 1
+    optional_arguments = 20
+
+    def run(self) -> list[nodes.Node]:
+        """Write a table and the directives of autodoc, and let them be parsed."""
+        result: list[nodes.Node] = []
+        for name in self.arguments:
+            module = importlib.import_module(name)
+            self.env.note_dependency(str(inspect.getsourcefile(module)))
+            groups = groups_of(module)
+            result.append(self._overview(module, groups))
+            lines = [line for title, names in groups for line in _signatures(module, title, names)]
+            source = "\n".join(["````{eval-rst}", *lines, "````"])
+            result += self.parse_text_to_nodes(source)
+        return result
+
+    def _overview(self, module: ModuleType, groups: Groups) -> nodes.Node:
+        """Return a table of the names, what they are, and where they can be imported from."""
+        top = importlib.import_module("stabcore").__all__
+        rows = []
+        for title, names in groups:
+            rows.append([[nodes.paragraph("", "", nodes.emphasis("", title))], text(""), text("")])
+            for name in names:
+                shortest = "stabcore" if name in top else module.__name__
+                link = f"{{py:obj}}`{name} <{module.__name__}.{name}>`"
+                rows.append(
+                    [
+                        self.parse_text_to_nodes(link if _has_entry(module, name) else f"`{name}`"),
+                        text(_summary(module, name)),
+                        [nodes.paragraph("", "", nodes.literal("", shortest))],
+                    ]
+                )
+        return table(("Name", "What it is", "Import from"), rows)
+
+
+def groups_of(module: ModuleType) -> Groups:
+    """Return the public names of a module by the comments in its ``__all__``."""
+    title, groups = "", Groups()
+    for kind, content in _tokens_of_all(inspect.getsource(module)):
+        if kind == tokenize.COMMENT and not content.startswith("# noqa"):
+            title = content.lstrip("# ")
+        elif kind == tokenize.STRING:
+            if not groups or groups[-1][0] != title:
+                groups.append((title, []))
+            groups[-1][1].append(content.strip("\"'"))
+    return groups
+
+
+def _tokens_of_all(source: str) -> Iterator[tuple[int, str]]:
+    """Yield the tokens between the brackets of ``__all__``."""
+    start = source.index("__all__ = [")
+    for token in tokenize.generate_tokens(StringIO(source[start:]).readline):
+        if token.string == "]":
+            return
+        yield token.type, token.string
+
+
+def _has_entry(module: ModuleType, name: str) -> bool:
+    """Return whether a name gets an entry of its own: functions and classes do."""
+    value = getattr(module, name)
+    return inspect.isclass(value) or inspect.isroutine(value)
+
+
+def _summary(module: ModuleType, name: str) -> str:
+    """Return the first sentence of a docstring; for a constant its value."""
+    value = getattr(module, name)
+    if not _has_entry(module, name):
+        return repr(value)
+    return (inspect.getdoc(value) or "").split("\n\n")[0].replace("\n", " ").replace("`", "")
+
+
+def _signatures(module: ModuleType, title: str, names: list[str]) -> Iterator[str]:
+    """Yield the directives that document some names, under a small title."""
+    if title:
+        yield from (f".. rubric:: {title[0].upper()}{title[1:]}", "")
+    for name in names:
+        if _has_entry(module, name):
+            value = getattr(module, name)
+            if inspect.isclass(value):
+                yield f".. autoclass:: {module.__name__}.{name}"
+                yield "   :members:"
+                yield "   :show-inheritance:"
+            else:
+                yield f".. autofunction:: {module.__name__}.{name}"
+            yield ""
+
+
+@cache
+def targets() -> dict[str, str]:
+    """Return where each public name of the package is documented."""
+    found: dict[str, str] = {}
+    for module_name in MODULES:
+        module = importlib.import_module(module_name)
+        for name in module.__all__:
+            if _has_entry(module, name):
+                found.setdefault(name, f"{module_name}.{name}")
+    return found
+
+
+def target_of(reference: str) -> str | None:
+    """Return the documented object that a word in backticks means, None if there is none."""
+    head, *rest = reference.removesuffix("()").removeprefix("stabcore.").split(".")
+    for module_name in MODULES:  # written with its folder, as in `stabcore.lyapunov.transfer`
+        folder = module_name.removeprefix("stabcore.")
+        if rest and reference.removeprefix("stabcore.").startswith(f"{folder}."):
+            head, *rest = reference.removeprefix(f"stabcore.{folder}.").split(".")
+    target = targets().get(head)
+    if target is None:
+        return None
+    module_name, _, name = target.rpartition(".")
+    value = getattr(importlib.import_module(module_name), name)
+    if rest and not hasattr(value, rest[0]):
+        return None
+    return ".".join([target, *rest])
