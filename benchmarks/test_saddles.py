@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 
-from stabcore.problems.signals import FiniteSignal, GaussianSignal, LabelFlips
+from stabcore.problems.signals import FiniteSignal, RegressionSignal, LabelFlips
 from stabcore.saddles.phases import saddle_grid
 from stabcore.simulation.neuron import neuron_runs
 
@@ -27,7 +27,7 @@ def families(cells):
     return {
         "label flips": LabelFlips(np.linspace(0.01, 0.5, cells)[:, None]),
         "finite data": finite_family(cells),
-        "Gaussian data": GaussianSignal(1.0, np.geomspace(0.1, 10, cells)[:, None]),
+        "Gaussian data": RegressionSignal(1.0, np.geomspace(0.1, 10, cells)[:, None]),
     }
 
 

@@ -55,8 +55,9 @@ def next_uniform(state):  # type: ignore[no-untyped-def]
 def next_index(state, threshold, alias):  # type: ignore[no-untyped-def]
     """Return an index drawn from an alias table (Walker 1977, Vose 1991): O(1) for any law."""
     scaled = next_uniform(state) * threshold.size
-    column = int(scaled)
-    return column if scaled - column < threshold[column] else alias[column]
+    column = np.uint64(scaled)  # unsigned, and without a branch to mispredict
+    other = np.uint64(alias[column])
+    return other if scaled - column >= threshold[column] else column
 
 
 @njit(inline="always")

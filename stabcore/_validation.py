@@ -47,7 +47,15 @@ def public(
 ) -> Callable[[Callable[Parameters, Result]], Callable[Parameters, Result]]:
     """Make a function name the closest right option when it is called with a wrong one.
 
-    `more` is the function whose keywords are the options behind `**options`.
+    Parameters
+    ----------
+    more : callable, optional
+        The function whose keywords are the options behind `**options`.
+
+    Returns
+    -------
+    callable
+        The decorator.
     """
 
     def decorate(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from stabcore._validation import Array
 
-__all__ = ["Exponent", "ExponentWarning"]  # noqa: RUF022
+__all__ = ["Exponent", "ExponentWarning"]
 
 KINDS = ("exact", "enclosure", "deterministic", "statistical")
 

@@ -22,7 +22,7 @@ from stabcore._validation import Array
 
 __all__ = ["SGD", "GD", "Batches"]  # noqa: RUF022
 
-MOST_LISTED = 100_000  # batches (or epochs) that are listed one by one
+MOST_LISTED = 200_000  # batches (or epochs) that are listed one by one
 BLOCK = 2**14  # batches listed at a time
 LONGEST_INTEGER_FACTORIAL = 20  # 20! is the last one below 2⁶³
 
@@ -437,8 +437,3 @@ def _partitions(samples: tuple[int, ...], size: int) -> Iterator[tuple[tuple[int
         rest = tuple(index for index in samples if index not in batch)
         for others in _partitions(rest, size):
             yield batch, *others
-
-
-def Sampling(n, batch_size=1, probabilities=None, replacement=None, reshuffle=False):  # noqa
-    """TEMPORARY, until all users are gone."""
-    return SGD(batch_size=batch_size, replacement=replacement, reshuffle=reshuffle).batches(n, probabilities)

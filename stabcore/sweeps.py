@@ -32,7 +32,7 @@ import stabcore
 from stabcore import _validation as check
 from stabcore._fingerprint import digest, fingerprint, home_of
 
-__all__ = ["sweep"]  # noqa: RUF022
+__all__ = ["sweep"]
 
 Grid = Mapping[str, Sequence[Any]] | Sequence[tuple[Any, ...]]
 

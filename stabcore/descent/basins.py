@@ -20,20 +20,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import IntEnum
 
 import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binomtest
+from scipy.special import betaincinv
 
 from stabcore import _validation as check
+from stabcore._constants import EXACT_CEILING
 from stabcore._random import run_replicas
 from stabcore._validation import Array
-from stabcore.problems.base import Problem
-from stabcore.problems.factorised import ReluPair, ScalarChain, ScalarFactorization
-from stabcore.simulation.pair import CEILING, CONVERGED, DEAD, DIVERGED, UNDECIDED, Fate
+from stabcore.problems.base import Problem, declared_product
 
-Fates = NDArray[np.int64]
+Endings = NDArray[np.int64]
+
+UNDECIDED, CONVERGED, DEAD, DIVERGED = range(4)  # plain integers for the compiled loops
 
 RESET = 0.1  # above it 1 − x₁⋯x_k is as accurate as the product that δ is, and nothing adds up
 
@@ -48,6 +50,19 @@ GRADIENT_TOLERANCE = 1e-6  # in units of λ_max (1 + |θ|): the relative distanc
 NEGATIVE_TOLERANCE = 1e-3  # in units of λ_max: curvature that the residuals still left explain
 
 
+class Ending(IntEnum):
+    """How gradient descent ends."""
+
+    UNDECIDED = UNDECIDED
+    """Bounded and not converging when the steps ran out."""
+    CONVERGED = CONVERGED
+    """It tends to a critical point, by the criterion of this module."""
+    DEAD = DEAD
+    """The gradient is 0 on a plateau: a ReLU died."""
+    DIVERGED = DIVERGED
+    """It left every bound."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ConvergedFraction:
     """The share of random starts from which gradient descent converges.
@@ -60,7 +75,7 @@ class ConvergedFraction:
         Exact (Clopper-Pearson) confidence interval of the probability to converge.
     confidence : float
         Its level.
-    counts : dict from Fate to int
+    counts : dict from Ending to int
         Runs by fate; undecided ones do not count as converged.
     """
 
@@ -68,10 +83,11 @@ class ConvergedFraction:
     lower: float
     upper: float
     confidence: float
-    counts: dict[Fate, int]
+    counts: dict[Ending, int]
 
 
-def fates(problem: Problem, starts: ArrayLike, step_size: float, steps: int) -> Fates:
+@check.public()
+def endings(problem: Problem, starts: ArrayLike, step_size: float, steps: int) -> Endings:
     """Return how gradient descent ends from each start.
 
     Source: our derivation.
@@ -89,7 +105,7 @@ def fates(problem: Problem, starts: ArrayLike, step_size: float, steps: int) -> 
     Returns
     -------
     array of int, shape (...)
-        Values of `Fate`: converged (see above), dead (zero gradient on a plateau: a ReLU died),
+        Values of `Ending`: converged (see above), dead (zero gradient on a plateau: a ReLU died),
         diverged (beyond 10¹⁵⁰) or undecided.
 
     Raises
@@ -100,8 +116,8 @@ def fates(problem: Problem, starts: ArrayLike, step_size: float, steps: int) -> 
     Examples
     --------
     >>> from stabcore import ScalarFactorization
-    >>> ends = fates(ScalarFactorization(), [[1.2, 0.6], [4.0, 4.0]], 0.5, 500)
-    >>> [Fate(end).name for end in ends]
+    >>> ends = endings(ScalarFactorization(), [[1.2, 0.6], [4.0, 4.0]], 0.5, 500)
+    >>> [Ending(end).name for end in ends]
     ['CONVERGED', 'DIVERGED']
     """
     theta, rate = _arguments(problem, starts, step_size)
@@ -116,10 +132,11 @@ def fates(problem: Problem, starts: ArrayLike, step_size: float, steps: int) -> 
     return ends.reshape(theta.shape[:-1])
 
 
-def basin(problem: Problem, x: ArrayLike, y: ArrayLike, step_size: float, steps: int) -> Fates:
+@check.public()
+def basin(problem: Problem, x: ArrayLike, y: ArrayLike, step_size: float, steps: int) -> Endings:
     """Return how gradient descent ends from every point of a rectangle, for two parameters.
 
-    For another plane in a larger space call `fates` with its points.
+    For another plane in a larger space call `endings` with its points.
 
     Parameters
     ----------
@@ -134,7 +151,7 @@ def basin(problem: Problem, x: ArrayLike, y: ArrayLike, step_size: float, steps:
     Returns
     -------
     array of int, shape (m, n)
-        Values of `Fate`; row j belongs to y[j], as `pcolormesh(x, y, basin)` wants it.
+        Values of `Ending`; row j belongs to y[j], as `pcolormesh(x, y, basin)` wants it.
 
     Raises
     ------
@@ -151,13 +168,14 @@ def basin(problem: Problem, x: ArrayLike, y: ArrayLike, step_size: float, steps:
     check.instance("problem", problem, Problem)
     if problem.n_parameters != 2:
         raise ValueError(
-            f"problem must have two parameters, got {problem.n_parameters}; call fates with the "
+            f"problem must have two parameters, got {problem.n_parameters}; call endings with the "
             "points of a plane."
         )
     first, second = check.finite_array("x", x, ndim=1), check.finite_array("y", y, ndim=1)
-    return fates(problem, np.stack(np.meshgrid(first, second), axis=-1), step_size, steps)
+    return endings(problem, np.stack(np.meshgrid(first, second), axis=-1), step_size, steps)
 
 
+@check.public()
 def converged_fraction(
     problem: Problem, starts: ArrayLike, step_size: float, steps: int, *, confidence: float = 0.95
 ) -> ConvergedFraction:
@@ -193,18 +211,20 @@ def converged_fraction(
     (1.0, True)
     """
     level = check.real("confidence", confidence, above=0.0, below=1.0)
-    ends = fates(problem, starts, step_size, steps)
-    counts = {fate: int((ends == fate).sum()) for fate in Fate}
-    interval = binomtest(counts[Fate.CONVERGED], ends.size).proportion_ci(level, method="exact")
+    ends = endings(problem, starts, step_size, steps)
+    counts = {fate: int((ends == fate).sum()) for fate in Ending}
+    hits, total, tail = counts[Ending.CONVERGED], ends.size, (1 - level) / 2
     return ConvergedFraction(
-        value=counts[Fate.CONVERGED] / ends.size,
-        lower=float(interval.low),
-        upper=float(interval.high),
+        value=hits / total,
+        # Clopper and Pearson: quantiles of beta laws, and nothing to leave out at the ends.
+        lower=float(betaincinv(hits, total - hits + 1, tail)) if hits else 0.0,
+        upper=float(betaincinv(hits + 1, total - hits, 1 - tail)) if hits < total else 1.0,
         confidence=level,
         counts=counts,
     )
 
 
+@check.public()
 def asymptotic_gradient_norm(
     problem: Problem, starts: ArrayLike, step_size: float, steps: int, *, average: int = 100
 ) -> Array:
@@ -263,39 +283,34 @@ def _arguments(problem: Problem, starts: ArrayLike, step_size: float) -> tuple[A
     return check.parameters("starts", starts, problem.n_parameters), check.step_size(step_size)
 
 
-def _curvature(problem: ScalarFactorization) -> float:
-    """Return κ of L = (κ/2)(1 − θ₁θ₂)²."""
-    return float(problem.curvatures @ problem.probabilities)
-
-
 def _fate_kernel(
-    problem: Problem, theta: Array, rate: float, limit: int, ends: Fates
+    problem: Problem, theta: Array, rate: float, limit: int, ends: Endings
 ) -> Callable[[slice], None] | None:
     """Return the compiled loop that decides the fates of a slice of the runs, if there is one."""
-    # By exact type: a subclass may be another model.
-    if type(problem) in (ScalarFactorization, ReluPair):
-        assert isinstance(problem, ScalarFactorization)
-        relu, c = isinstance(problem, ReluPair), rate * _curvature(problem)
-        return lambda part: _factorisation_fates(c, relu, limit, theta[part], ends[part])
-    if type(problem) is ScalarChain:
-        points = theta.copy()
-        return lambda part: _chain_fates(rate, limit, points[part], ends[part])
-    return None
+    model = declared_product(problem)
+    if model is None:
+        return None
+    c = rate * model.curvature
+    if model.depth == 2:
+        return lambda part: _factorisation_fates(c, model.relu, limit, theta[part], ends[part])
+    points = theta.copy()
+    return lambda part: _chain_fates(c, limit, points[part], ends[part])
 
 
 def _norm_kernel(
     problem: Problem, theta: Array, rate: float, limit: int, window: int, norms: Array
 ) -> Callable[[slice], None] | None:
     """Return the compiled loop that averages the gradient norms of a slice, if there is one."""
-    if type(problem) is ScalarFactorization:
-        kappa = _curvature(problem)
-        return lambda part: _factorisation_norms(
-            kappa, rate * kappa, limit, window, theta[part], norms[part]
-        )
-    if type(problem) is ScalarChain:
-        points = theta.copy()
-        return lambda part: _chain_norms(rate, limit, window, points[part], norms[part])
-    return None
+    model = declared_product(problem)
+    if model is None or model.relu:
+        return None
+    kappa, c = model.curvature, rate * model.curvature
+    if model.depth == 2:
+        return lambda part: _factorisation_norms(kappa, c, limit, window, theta[part], norms[part])
+    points = theta.copy()
+    if kappa != 1:
+        return None
+    return lambda part: _chain_norms(c, limit, window, points[part], norms[part])
 
 
 @njit(inline="always")
@@ -364,7 +379,7 @@ def _factorisation_fate(c, relu, t, u, v, dead):  # type: ignore[no-untyped-def]
     safe = not relu or abs(t) < min(1.0, c)
     if t == 0.0 or (safe and _trapped(c, t, u + v)):
         return CONVERGED
-    if not (abs(t) < CEILING and u + v < CEILING):
+    if not (abs(t) < EXACT_CEILING and u + v < EXACT_CEILING):
         return DIVERGED
     return UNDECIDED
 
@@ -383,9 +398,9 @@ def _factorisation_norms(kappa, c, limit, window, theta, norms):  # type: ignore
             for j in range(LANES):
                 t[j], u[j], v[j] = _advance(c, t[j], u[j], v[j])
         for j in range(size):
-            bounded = abs(t[j]) < CEILING and u[j] + v[j] < CEILING
+            bounded = abs(t[j]) < EXACT_CEILING and u[j] + v[j] < EXACT_CEILING
             mean = kappa * total[j] / (c**1.5 * window)  # |∇L| = κ|δ|√s
-            norms[first + j] = mean if bounded and mean < CEILING else np.inf
+            norms[first + j] = mean if bounded and mean < EXACT_CEILING else np.inf
 
 
 @njit(inline="always")
@@ -442,7 +457,7 @@ def _chain_fates(rate, limit, points, ends):  # type: ignore[no-untyped-def]
                 delta = 1.0 - product
             if delta == 0.0 or _chain_trapped(rate, delta, product, x, others):
                 fate = CONVERGED
-            elif not (abs(delta) < CEILING and np.abs(x).max() < CEILING):
+            elif not (abs(delta) < EXACT_CEILING and np.abs(x).max() < EXACT_CEILING):
                 fate = DIVERGED
             if fate != UNDECIDED or step == limit:
                 break
@@ -460,7 +475,7 @@ def _chain_norms(rate, limit, window, points, norms):  # type: ignore[no-untyped
             product = _others(x, others)
             if step == 0 or abs(delta) > RESET:
                 delta = 1.0 - product
-            if not (abs(delta) < CEILING and np.abs(x).max() < CEILING):
+            if not (abs(delta) < EXACT_CEILING and np.abs(x).max() < EXACT_CEILING):
                 total = np.inf
                 break
             if step >= limit - window:
@@ -469,7 +484,7 @@ def _chain_norms(rate, limit, window, points, norms):  # type: ignore[no-untyped
         norms[run] = total / window
 
 
-def _general_fates(problem: Problem, theta: Array, rate: float, limit: int, ends: Fates) -> None:
+def _general_fates(problem: Problem, theta: Array, rate: float, limit: int, ends: Endings) -> None:
     """Follow all runs together; every `CHECK_EVERY` steps the decided ones drop out."""
     active = np.arange(len(theta))
     with np.errstate(over="ignore", invalid="ignore"):
@@ -478,7 +493,7 @@ def _general_fates(problem: Problem, theta: Array, rate: float, limit: int, ends
             for _ in range(min(CHECK_EVERY, limit - done)):
                 theta = theta - rate * problem.gradient(theta)
             gradient = np.linalg.norm(problem.gradient(theta), axis=-1)
-            bounded = np.abs(theta).max(axis=-1) < CEILING  # false for NaN
+            bounded = np.abs(theta).max(axis=-1) < EXACT_CEILING  # false for NaN
             ends[active[~bounded]] = DIVERGED
             settled = bounded & ((gradient < before) | (gradient == 0))
             if settled.any():
@@ -489,7 +504,7 @@ def _general_fates(problem: Problem, theta: Array, rate: float, limit: int, ends
                 return
 
 
-def _settled(problem: Problem, theta: Array, gradient: Array, rate: float) -> Fates:
+def _settled(problem: Problem, theta: Array, gradient: Array, rate: float) -> Endings:
     """Return the fate of runs whose gradient falls, by the Hessian where they are."""
     ends = np.full(len(theta), UNDECIDED, np.int64)
     # With λ_max < 2/η the test below implies this one, which needs no Hessian.

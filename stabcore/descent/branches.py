@@ -59,8 +59,9 @@ class Branches:
         return np.asarray(np.abs(self.multipliers) < 1)
 
 
+@check.public()
 def cycle_branches(
-    map: MapLike,
+    family: MapLike,
     parameters: ArrayLike,
     period: int,
     interval: tuple[float, float],
@@ -79,7 +80,7 @@ def cycle_branches(
 
     Parameters
     ----------
-    map : Problem or ScalarMap
+    family : Problem or ScalarMap
     parameters : array, shape (P,), or float
         Step sizes, for gradient descent.
     period : int
@@ -106,7 +107,7 @@ def cycle_branches(
     >>> [len(cycle_branches(BalancedChain(2), 2.0, p, (-1.5, 1.5)).points) for p in (1, 2, 3, 4)]
     [3, 3, 8, 18]
     """
-    family = as_scalar_map(map)
+    line = as_scalar_map(family)
     values = np.atleast_1d(check.finite_array("parameters", parameters))
     count = check.integer("period", period)
     low, high = check.finite_array("interval", interval, ndim=1)
@@ -122,11 +123,11 @@ def cycle_branches(
         for first in range(0, values.size, rows):
             index = np.arange(first, min(first + rows, values.size))
             owners, brackets = _brackets(
-                family, values, count, index, np.broadcast_to(x, (index.size, size)), unresolved
+                line, values, count, index, np.broadcast_to(x, (index.size, size)), unresolved
             )
             if owners.size:
-                roots, radius = _roots(family, values[owners], count, brackets)
-                found.append(_distinct(family, values, count, owners, roots, radius))
+                roots, radius = _roots(line, values[owners], count, brackets)
+                found.append(_distinct(line, values, count, owners, roots, radius))
     owners, points, multipliers, radius = (
         np.concatenate(part) for part in zip(*found, strict=True)
     )

@@ -45,7 +45,7 @@ KINK = 1e-8  # distance of the neighbours that must be smooth too
 EPS = float(np.finfo(float).eps)
 
 
-class Outcome(Enum):
+class SearchOutcome(Enum):
     """What became of one start."""
 
     FOUND = "found"
@@ -117,7 +117,7 @@ class Cycles:
     period : int
         The smallest period of every one of them.
     cycles : tuple of Cycle
-    outcomes : tuple of Outcome
+    outcomes : tuple of SearchOutcome
         One for each start.
     divisor_periods : dict
         How many starts ended on a cycle of each proper divisor.
@@ -125,7 +125,7 @@ class Cycles:
 
     period: int
     cycles: tuple[Cycle, ...]
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[SearchOutcome, ...]
     divisor_periods: dict[int, int]
 
     def __len__(self) -> int:
@@ -137,7 +137,7 @@ class Cycles:
     def __getitem__(self, index: int) -> Cycle:
         return self.cycles[index]
 
-    def count(self, outcome: Outcome) -> int:
+    def count(self, outcome: SearchOutcome) -> int:
         """Return how many starts had this outcome."""
         return self.outcomes.count(outcome)
 
@@ -155,6 +155,7 @@ class Cycles:
         )
 
 
+@check.public()
 def find_cycles(
     problem: Problem,
     step_size: float,
@@ -187,8 +188,8 @@ def find_cycles(
     Parameters
     ----------
     problem : Problem
-        With a Hessian (`residual_curvature`). If it has a method `alive`, points where that is
-        false are outside the domain of smoothness; so are points where the Hessian jumps.
+        With a Hessian (`residual_curvature`). Points where `smooth` is false are
+        outside the domain of smoothness; so are points where the Hessian jumps.
     step_size : float
         η > 0.
     period : int
@@ -251,6 +252,7 @@ def find_cycles(
     return _sort_out(problem, rate, guesses, bound, threshold, iterations, generator)
 
 
+@check.public()
 def multipliers(
     problem: Problem, step_size: float, points: ArrayLike, *, tolerance: float = 1e-8
 ) -> NDArray[np.complex128]:
@@ -301,6 +303,7 @@ def multipliers(
     return _eigenvalues(_transfer(gd_jacobian(problem, cycle, rate)))
 
 
+@check.public()
 def refine_orbit(problem: Problem, step_size: float, points: ArrayLike) -> tuple[Array, bool]:
     r"""Return the cycle near a guess, by the solver of `find_cycles`.
 
@@ -385,8 +388,7 @@ def _smooth(problem: Problem, points: Array) -> NDArray[np.bool_]:
     """Return whether each point has a Hessian and, where that is defined, a network alive."""
     with np.errstate(over="ignore", invalid="ignore"):
         smooth = np.isfinite(problem.hessian(points)).all(axis=(-1, -2))
-    alive = getattr(problem, "alive", None)
-    return np.asarray(smooth if alive is None else smooth & alive(points))
+    return np.asarray(smooth & problem.smooth(points))
 
 
 def _inside(problem: Problem, points: Array) -> bool:
@@ -481,13 +483,13 @@ def _sort_out(
 ) -> Cycles:
     """Solve from every guess and tell apart what came of it."""
     period = guesses.shape[1]
-    outcomes = [Outcome.NOT_CONVERGED] * len(guesses)
+    outcomes = [SearchOutcome.NOT_CONVERGED] * len(guesses)
     finite = np.asarray((np.abs(guesses) <= bound).all(axis=(1, 2)))
     smooth = np.zeros(len(guesses), dtype=bool)
     if finite.any():
         smooth[finite] = _smooth(problem, guesses[finite]).all(axis=1)
     for i in np.flatnonzero(~smooth):
-        outcomes[i] = Outcome.LEFT_DOMAIN if finite[i] else Outcome.DIVERGED
+        outcomes[i] = SearchOutcome.LEFT_DOMAIN if finite[i] else SearchOutcome.DIVERGED
     tried = np.flatnonzero(smooth)
     solved = guesses[tried]
     converged = np.zeros(tried.size, dtype=bool)
@@ -500,15 +502,15 @@ def _sort_out(
     for i, points in zip(tried[converged], solved[converged], strict=True):
         smallest = _minimal_period(points)
         if not _inside(problem, points):
-            outcomes[i] = Outcome.LEFT_DOMAIN
+            outcomes[i] = SearchOutcome.LEFT_DOMAIN
         elif smallest < period:
             divisors[smallest] += 1
-            outcomes[i] = Outcome.DIVISOR
+            outcomes[i] = SearchOutcome.DIVISOR
         elif _known(points, found):
-            outcomes[i] = Outcome.DUPLICATE
+            outcomes[i] = SearchOutcome.DUPLICATE
         else:
             found.append(points)
-            outcomes[i] = Outcome.FOUND
+            outcomes[i] = SearchOutcome.FOUND
     ordered = sorted((_rotated(points) for points in found), key=lambda x: x.ravel().tolist())
     return Cycles(
         period=period,

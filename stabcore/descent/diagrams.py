@@ -1,4 +1,4 @@
-r"""How the cycles of a map change with its parameter: diagrams and doublings.
+r"""Where the orbits of a map settle, for every parameter.
 
 Beyond the step size at which a minimum loses its stability, gradient descent on an invariant line
 oscillates between two points, then four, eight, ...: a cycle whose multiplier (G^p)' passes −1
@@ -51,8 +51,9 @@ class BifurcationDiagram:
     diverged: NDArray[np.bool_]
 
 
+@check.public()
 def bifurcation_diagram(
-    map: Callable[..., Any] | Problem,
+    family: Callable[..., Any] | Problem,
     parameters: ArrayLike,
     start: ArrayLike = 0.5,
     *,
@@ -70,8 +71,8 @@ def bifurcation_diagram(
 
     Parameters
     ----------
-    map : callable or Problem
-        `map(x, parameter)`, elementwise over arrays of one shape; a problem stands for its
+    family : callable or Problem
+        `family(x, parameter)`, elementwise over arrays of one shape; a problem stands for its
         `LineMap`, unless the start is a point of its parameters.
     parameters : array, shape (P,)
         Step sizes, for gradient descent.
@@ -89,7 +90,7 @@ def bifurcation_diagram(
     Raises
     ------
     TypeError
-        If `map` is neither a problem nor a function.
+        If `family` is neither a problem nor a function.
     ValueError
         If an argument is invalid; the message names it.
 
@@ -113,8 +114,8 @@ def bifurcation_diagram(
     x = check.finite_array("start", start)
     wait = check.integer("transient", transient, minimum=0)
     size = check.integer("keep", keep)
-    if isinstance(map, Problem) and _in_space(map, values, x):
-        return _diagram_in_space(map, values, x, wait, size)
+    if isinstance(family, Problem) and _in_space(family, values, x):
+        return _diagram_in_space(family, values, x, wait, size)
     if x.shape not in {(), values.shape}:
         raise ValueError(
             f"start must be a number or have one entry per parameter ({values.size}), "
@@ -122,10 +123,10 @@ def bifurcation_diagram(
         )
     points = np.empty((size, values.size))
     x = np.broadcast_to(x, values.shape).copy()
-    step = LineMap(map) if isinstance(map, Problem) else map
+    step = LineMap(family) if isinstance(family, Problem) else family
     if not callable(step):
         raise TypeError(
-            f"map must be a Problem or a function map(x, parameter), got {type(map).__name__}."
+            f"family must be a Problem or a function (x, parameter), got {type(family).__name__}."
         )
     slope = chain_slope(step)
     if slope is not None:
@@ -209,39 +210,3 @@ def _follow_chain(  # type: ignore[no-untyped-def]
             x[j] = moved if side * x[j] >= 0.0 else x[j]
         if i >= 0:
             points[i, :] = x
-
-
-def flip_is_supercritical(second: float, third: float, fourth: float) -> bool:
-    r"""Return whether a stable 2-cycle appears as a minimum loses its stability at η = 2/f″.
-
-    For g(x) = x − ηf'(x) the flip at g' = −1 is supercritical when ½g″² + ⅓g‴ > 0, which with
-    η = 2/f″ reads 3f‴² − f″f⁗ > 0.
-
-    Source: our derivation.
-
-    Parameters
-    ----------
-    second, third, fourth : float
-        Derivatives of the loss at the minimum; `second` > 0.
-
-    Returns
-    -------
-    bool
-
-    Raises
-    ------
-    ValueError
-        If an argument is invalid, or the criterion is exactly 0 and decides nothing.
-
-    Examples
-    --------
-    The balanced scalar factorisation f' = x³ − x at 1, and f = x² + x⁴ at 0:
-
-    >>> flip_is_supercritical(2.0, 6.0, 6.0), flip_is_supercritical(2.0, 0.0, 24.0)
-    (True, False)
-    """
-    curvature = check.real("second", second, above=0.0)
-    criterion = 3 * check.real("third", third) ** 2 - curvature * check.real("fourth", fourth)
-    if criterion == 0:
-        raise ValueError("3f‴² − f″f⁗ is 0: higher derivatives decide; compute the cycle.")
-    return criterion > 0

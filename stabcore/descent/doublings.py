@@ -88,6 +88,7 @@ def _limit(values: Array) -> float:
     return float(values[-1] + (values[-1] - values[-2]) / (FEIGENBAUM - 1))
 
 
+@check.public()
 def period_doublings(
     problem: MapLike,
     count: int = 6,
@@ -254,7 +255,7 @@ def _doubled(family: ScalarMap, points: Array, value: float, window: float) -> t
             return parameter, cycle
     raise ValueError(
         f"no stable cycle of period {period} follows the doubling at {value:.12g}: the flip is "
-        "subcritical (see flip_is_supercritical), or the count is too large for double precision."
+        "subcritical, or the count is too large for double precision."
     )
 
 

@@ -30,12 +30,14 @@ from numpy.typing import ArrayLike, NDArray
 from stabcore import _validation as check
 from stabcore._random import run_replicas
 from stabcore._validation import Array
-from stabcore.problems.factorised import ReluPair, ScalarFactorization
+from stabcore.problems.base import Problem, declared_product
+from stabcore.problems.factorised import ScalarFactorization
 
 # Where the roots are divided into those found from t = 1 and from t = −1; p must not vanish there.
 SPLITS = (0.0, 0.25, -0.25, 0.5, -0.5)
 
 
+@check.public()
 def preimage_counts(
     problem: ScalarFactorization, step_size: float, points: ArrayLike
 ) -> NDArray[np.int64]:
@@ -75,6 +77,7 @@ def preimage_counts(
     return counts.reshape(target.shape[:-1])
 
 
+@check.public()
 def preimages(problem: ScalarFactorization, step_size: float, point: ArrayLike) -> Array:
     r"""Return all θ that one step of gradient descent sends to a point.
 
@@ -118,6 +121,7 @@ def preimages(problem: ScalarFactorization, step_size: float, point: ArrayLike) 
     return np.asarray(roots[0, : counts[0]])
 
 
+@check.public()
 def fold_curves(problem: ScalarFactorization, step_size: float, *, samples: int = 512) -> Array:
     r"""Return the fold {det(I − η Hess L) = 0} as closed curves.
 
@@ -147,7 +151,7 @@ def fold_curves(problem: ScalarFactorization, step_size: float, *, samples: int 
 
     Examples
     --------
-    >>> from stabcore import gd_log_abs_det
+    >>> from stabcore.descent import gd_log_abs_det
     >>> curves = fold_curves(ScalarFactorization(), 0.5)
     >>> curves.shape, bool((gd_log_abs_det(ScalarFactorization(), curves, 0.5) < -30).all())
     ((1, 512, 2), True)
@@ -169,14 +173,16 @@ def fold_curves(problem: ScalarFactorization, step_size: float, *, samples: int 
 
 
 def _scaled_curvature(problem: ScalarFactorization, step_size: float) -> float:
-    """Return c = ηκ, κ = Σ p_i x_i²."""
-    check.instance("problem", problem, ScalarFactorization)
-    if isinstance(problem, ReluPair):
+    """Return c = ηκ."""
+    check.instance("problem", problem, Problem)
+    model = declared_product(problem)
+    if model is None or model.depth != 2 or model.relu:
         raise TypeError(
-            "problem must not be a ReluPair: every point of its plateau is its own preimage; "
-            "use ScalarFactorization with the same inputs."
+            "problem must be a ScalarFactorization (of a ReluPair every point of the plateau is "
+            f"its own preimage), got {type(problem).__name__}; use ScalarFactorization with the same "
+            "inputs."
         )
-    return check.step_size(step_size) * float(problem.curvatures @ problem.probabilities)
+    return check.step_size(step_size) * model.curvature
 
 
 @njit(nogil=True, cache=True)

@@ -1,20 +1,4 @@
-r"""From which starts does gradient descent converge? Basins, shares, asymptotic gradient norms.
-
-Convergence is never judged by a small loss: near an unstable minimum a run can come close and
-leave again, and rounding can hold it there. Instead:
-
-- For `ScalarFactorization`, `ReluPair` and `ScalarChain` the residual δ = 1 − x₁⋯x_k is only ever
-  multiplied, δ' = δ(1 − ηT), with T = Σ_i q_i² + O(δ) and q_i the product of all factors but x_i.
-  A run is converged when an inequality proves that |1 − ηT| stays below one number below 1 for
-  ever: the steps then form a geometric series too short to lead out of the set where that holds.
-- For any other `Problem` a run is converged when its gradient is small and still falling and the
-  Hessian says that the critical point is one gradient descent can stay at: ηλ_max < 2, and no
-  negative eigenvalue (a slow passage by a saddle has a small gradient too). This is a numerical
-  criterion, not a proof.
-
-(Our derivation.) A run that does neither that nor leave every bound is undecided: bounded, and
-not converging within the steps given.
-"""
+"""Cycles and regions of the scalar factorisation that are known in closed form."""
 
 from __future__ import annotations
 
@@ -23,10 +7,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from stabcore import _validation as check
 from stabcore._validation import Array
-from stabcore.descent.basins import _arguments, _curvature
-from stabcore.problems.factorised import ReluPair, ScalarFactorization
+from stabcore.problems.base import Problem, declared_product
+from stabcore.problems.factorised import ScalarFactorization
 
 
+@check.public()
 def bounded_region(
     problem: ScalarFactorization, theta: ArrayLike, step_size: float
 ) -> NDArray[np.bool_]:
@@ -62,18 +47,20 @@ def bounded_region(
     >>> bounded_region(ScalarFactorization(), [[1.2, 0.6], [4.0, 4.0]], 0.5)
     array([ True, False])
     """
-    check.instance("problem", problem, ScalarFactorization)
-    if isinstance(problem, ReluPair):
+    check.instance("problem", problem, Problem)
+    model = declared_product(problem)
+    if model is None or model.depth != 2 or model.relu:
         raise TypeError(
-            "problem must not be a ReluPair, which stays where it is once it is dead; use "
-            "ScalarFactorization with the same inputs."
+            "problem must be a ScalarFactorization (a ReluPair stays where it is once it is dead), "
+            f"got {type(problem).__name__}; use ScalarFactorization with the same inputs."
         )
-    point, rate = _arguments(problem, theta, step_size)
-    c = rate * _curvature(problem)
+    point = check.parameters("theta", theta, problem.n_parameters)
+    c = check.step_size(step_size) * model.curvature
     x, y = point[..., 0], point[..., 1]
     return np.asarray((c < 2) & (x**2 + y**2 - c * x * y < 4 / c - c))[()]
 
 
+@check.public()
 def boundary_cycles(step_size: float, period: int) -> Array:
     r"""Return the cycles on the ellipse that bounds what gradient descent on ½(1 − uv)² keeps.
 
@@ -126,6 +113,7 @@ def boundary_cycles(step_size: float, period: int) -> Array:
     return np.stack([total + difference, total - difference], axis=-1) / 2
 
 
+@check.public()
 def balanced_two_cycle(step_size: float) -> Array:
     r"""Return the 2-cycle of u' = u + a u(1 − u²) between two positive points, for a > 1.
 

@@ -24,8 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from stabcore import _validation as check
 from stabcore._validation import Array
-from stabcore.problems.base import Problem
-from stabcore.problems.factorised import ReluPair, ScalarChain, ScalarFactorization
+from stabcore.problems.base import Problem, declared_product
 
 CEILING = 1e100  # an orbit beyond it has diverged
 
@@ -103,11 +102,8 @@ class LineMap:
         return np.asarray(1 - np.asarray(parameter) * self.curvature(x))
 
     def smooth(self, x: ArrayLike) -> NDArray[np.bool_]:
-        """Return where the network is alive, if the problem says so; True elsewhere."""
-        alive = getattr(self.problem, "alive", None)
-        if alive is None:
-            return np.ones(np.shape(x), dtype=bool)
-        return np.asarray(alive(self.point(x)))
+        """Return where the loss is smooth and the network alive."""
+        return np.asarray(self.problem.smooth(self.point(x)))
 
     def _require_invariance(self) -> None:
         x = np.random.default_rng(0).uniform(-2, 2, size=32)
@@ -192,24 +188,19 @@ class ChainSlope(NamedTuple):
 
 def chain_slope(value: object) -> ChainSlope | None:
     """Return the slope of a map u − η·slope in closed form, None where none is known."""
-    if type(value) is BalancedChain:
+    if isinstance(value, BalancedChain):
         return ChainSlope(value.depth, 1.0, 1.0, 0.0)
-    # A subclass may have any gradient: exact types only.
-    if type(value) is not LineMap:
+    if not isinstance(value, LineMap):
         return None
-    problem, direction = value.problem, value.direction
-    if type(problem) is ScalarChain:
-        curvature = 1.0
-    elif type(problem) is ScalarFactorization or type(problem) is ReluPair:
-        curvature = float(problem.probabilities @ problem.curvatures)
-    else:
+    model, direction = declared_product(value.problem), value.direction
+    if model is None:
         return None
-    depth, product = direction.size, float(direction.prod())
-    weight, side = curvature * depth * product / float(direction @ direction), 0.0
-    if type(problem) is ReluPair:
+    product = float(direction.prod())
+    weight, side = model.curvature * model.depth * product / float(direction @ direction), 0.0
+    if model.relu:
         side = float(np.sign(direction[0]))
         weight = weight if product > 0 else 0.0  # one of the two parameters is never positive
-    return ChainSlope(depth, product, weight, side)
+    return ChainSlope(model.depth, product, weight, side)
 
 
 def as_scalar_map(value: MapLike) -> ScalarMap:

@@ -10,6 +10,7 @@ from stabcore._validation import Array
 from stabcore.problems.base import Problem
 
 
+@check.public()
 def gd_map(problem: Problem, theta: Array, step_size: float) -> Array:
     """Return G_η(θ) = θ − η∇L(θ), one step of gradient descent.
 
@@ -36,6 +37,7 @@ def gd_map(problem: Problem, theta: Array, step_size: float) -> Array:
     return point - check.step_size(step_size) * problem.gradient(point)
 
 
+@check.public()
 def gd_jacobian(problem: Problem, theta: Array, step_size: float) -> Array:
     """Return DG_η(θ) = I − η∇²L(θ).
 
@@ -63,6 +65,7 @@ def gd_jacobian(problem: Problem, theta: Array, step_size: float) -> Array:
     return np.eye(problem.n_parameters) - check.step_size(step_size) * problem.hessian(point)
 
 
+@check.public()
 def gd_log_abs_det(problem: Problem, theta: Array, step_size: float) -> Array:
     """Return log|det DG_η(θ)|; −∞ where the map is singular.
 
@@ -90,6 +93,7 @@ def gd_log_abs_det(problem: Problem, theta: Array, step_size: float) -> Array:
     return np.asarray(np.linalg.slogdet(gd_jacobian(problem, theta, step_size))[1])[()]
 
 
+@check.public()
 def bad_step_sizes(
     problem: Problem,
     *,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy.special import stdtrit
 
 from stabcore import _validation as check
 from stabcore._validation import Array
@@ -20,8 +19,9 @@ from stabcore.problems.base import Problem
 LONGEST_PERIOD = 128  # of a stable cycle that `map_exponent` recognises
 
 
+@check.public()
 def map_exponent(
-    map: MapLike,
+    family: MapLike,
     parameter: float,
     start: ArrayLike = 0.5,
     *,
@@ -45,7 +45,7 @@ def map_exponent(
 
     Parameters
     ----------
-    map : Problem or ScalarMap
+    family : Problem or ScalarMap
     parameter : float
         The step size, for gradient descent.
     start : float, or array of shape (D,) for a problem
@@ -93,15 +93,15 @@ def map_exponent(
     wait = check.integer("transient", transient, minimum=0)
     count = check.integer("replicas", replicas, minimum=2)
     generator = check.generator(rng)
-    if isinstance(map, Problem) and np.ndim(start) > 0:
+    if isinstance(family, Problem) and np.ndim(start) > 0:
         rate = check.step_size(parameter, "parameter")
         point = check.finite_array("start", start, ndim=1)
-        check.parameters("start", point, map.n_parameters)
-        return _exponent_in_space(map, rate, _nearby(point, count, generator), wait, length)
-    family = as_scalar_map(map)
+        check.parameters("start", point, family.n_parameters)
+        return _exponent_in_space(family, rate, _nearby(point, count, generator), wait, length)
+    line = as_scalar_map(family)
     value = check.real("parameter", parameter)
     x = _nearby(np.array(check.real("start", start)), count, generator)
-    return _exponent_on_line(family, value, x, wait, length)
+    return _exponent_on_line(line, value, x, wait, length)
 
 
 def _nearby(start: Array, count: int, rng: np.random.Generator) -> Array:
@@ -136,11 +136,10 @@ def _exponent_in_space(
     """Return the largest exponent of gradient descent from points of shape (R, D)."""
     tangents = np.random.default_rng(0).normal(size=points.shape)  # any will do, but not a zero
     halves = np.zeros((2, len(points)))
-    alive = getattr(problem, "alive", None)
     with np.errstate(all="ignore"):
         for t in range(-wait, length):
             if t == 0:
-                _require_orbit(alive, points, rate)
+                _require_orbit(problem.smooth, points, rate)
                 stable = _stable_orbit_exponent(problem, points[0], rate)
                 if stable is not None:
                     return stable
@@ -150,7 +149,7 @@ def _exponent_in_space(
             tangents = tangents / growth[:, None]
             if t >= 0:
                 halves[2 * t // length] += np.log(growth)
-        _require_orbit(alive, points, rate)
+        _require_orbit(problem.smooth, points, rate)
     if not np.isfinite(halves).all():
         raise ValueError(
             f"the derivative along the orbit is 0 or no number at parameter {rate:g}; "
@@ -238,7 +237,7 @@ def _time_average(halves: Array, length: int) -> Exponent:
     count = halves.shape[1]
     means = halves.sum(axis=0) / length
     value, error = float(means.mean()), float(means.std(ddof=1) / math.sqrt(count))
-    quantile = float(stats.t.ppf(0.975, count - 1))
+    quantile = float(stdtrit(count - 1, 0.975))
     drift = (halves[1] / (length - length // 2) - halves[0] / (length // 2)).mean()
     spread = np.diff(halves, axis=0).std(ddof=1) / (length // 2) / math.sqrt(count)
     status = "converged"
@@ -247,7 +246,7 @@ def _time_average(halves: Array, length: int) -> Exponent:
             f"the second half of the run differs from the first by {drift:.2g}; "
             "raise transient and steps"
         )
-        warnings.warn(f"map_exponent: {status}.", ExponentWarning, stacklevel=4)
+        check.warn(f"map_exponent: {status}.", ExponentWarning)
     return Exponent(
         value=value,
         lower=value - quantile * error,

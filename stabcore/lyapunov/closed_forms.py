@@ -39,12 +39,11 @@ from stabcore.lyapunov.laws import (
     require_law,
 )
 from stabcore.lyapunov.renewal import renewal_series
-from stabcore.sampling import SGD, Batches
+from stabcore.sampling import MOST_LISTED, SGD, Batches
 
 # A log-sum: weights w_m ≥ 0 and coefficients c_m ≥ 0 of Σ_m w_m log|1 − ηc_m|.
 LogSum = tuple[Array, Array]
 
-MOST_TERMS = 200_000
 
 PARALLEL_TOLERANCE = 1e-13
 
@@ -223,9 +222,9 @@ def _batch_means(batches: Batches, block: NDArray[np.intp], norms: Array) -> Log
             continue
         part = SGD(batch_size=drawn, replacement=batches.replacement)
         part_of_block = part.batches(block.size, conditional)
-        if part_of_block.count > MOST_TERMS:
+        if part_of_block.count > MOST_LISTED:
             return None
-        for members, probability in zip(*part_of_block.listed(MOST_TERMS), strict=True):
+        for members, probability in zip(*part_of_block.listed(), strict=True):
             atoms[float(norms[members].sum()) / size] += share * float(probability)
     return np.array(list(atoms.values())), np.array(list(atoms.keys()))
 

@@ -30,6 +30,7 @@ from stabcore.problems.models import (
     PiecewiseQuartic,
     TwoLayerNetwork,
 )
+from stabcore.problems.normal_signals import NormalSignal, RegressionSignal
 from stabcore.problems.signals import FiniteSignal, LabelFlips, Signal, as_signal
 
 __all__ = [  # noqa: RUF022
@@ -60,5 +61,7 @@ __all__ = [  # noqa: RUF022
     "Signal",
     "FiniteSignal",
     "LabelFlips",
+    "NormalSignal",
+    "RegressionSignal",
     "as_signal",
 ]

@@ -10,9 +10,8 @@ import numpy as np
 from numba import njit
 from scipy.special import dawsn
 
+from stabcore._constants import EPSILON
 from stabcore._validation import Array
-
-EPSILON = float(np.finfo(float).eps)
 
 TABLE_END = 12  # beyond, F(t) is its asymptotic series
 

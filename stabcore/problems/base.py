@@ -8,6 +8,7 @@ Hessian follow. Everything is batched: θ may have leading axes (one row per rep
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +17,27 @@ from stabcore import _validation as check
 from stabcore._validation import Array
 
 Indices = NDArray[np.intp]
+
+
+# What a subclass must not change to be still the product model that its parent declares.
+DYNAMICS = {
+    "residuals",
+    "jacobian",
+    "residual_curvature",
+    "loss",
+    "gradient",
+    "batch_gradient",
+    "hessian",
+    "smooth",
+}
+
+
+class ProductModel(NamedTuple):
+    """The loss (κ/2)(1 − x₁⋯x_k)², for which there are compiled loops and proofs."""
+
+    curvature: float  # κ
+    depth: int  # k
+    relu: bool  # the model is dead, with gradient 0, unless all factors are positive
 
 
 class Problem(ABC):
@@ -84,6 +106,10 @@ class Problem(ABC):
         """Return where the loss is smooth and its network alive: shape (..., D) -> (...)."""
         return np.ones(theta.shape[:-1], dtype=np.bool_)
 
+    def product_model(self) -> ProductModel | None:
+        """Return the product model that this problem is, None if it is another one."""
+        return None
+
     def loss(self, theta: Array) -> Array:
         """Return L(θ): shape (..., D) -> (...)."""
         return np.asarray(0.5 * self.residuals(theta) ** 2 @ self.row_probabilities)[()]
@@ -104,6 +130,14 @@ class Problem(ABC):
         jacobian, weights = self.jacobian(theta), self.row_probabilities
         gauss_newton = np.swapaxes(jacobian, -1, -2) @ (weights[:, None] * jacobian)
         return gauss_newton + self.residual_curvature(theta, weights * self.residuals(theta))
+
+
+def declared_product(problem: Problem) -> ProductModel | None:
+    """Return the product model a problem declares, unless a subclass of it changes the loss."""
+    parents = type(problem).__mro__
+    declared = next(k for k, kind in enumerate(parents) if "product_model" in vars(kind))
+    changed = any(vars(kind).keys() & DYNAMICS for kind in parents[:declared])
+    return None if changed else problem.product_model()
 
 
 def _combine(weights: Array, jacobian: Array) -> Array:

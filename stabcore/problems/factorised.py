@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from stabcore import _validation as check
 from stabcore._validation import Array
-from stabcore.problems.base import Indices, Problem, _rows
+from stabcore.problems.base import Indices, Problem, ProductModel, _rows
 
 
 class DiagonalLinearNetwork(Problem):
@@ -144,6 +144,10 @@ class ScalarFactorization(DiagonalLinearNetwork):
         """Return c_i = x_i², shape (N,): sample i has curvature c_i s at the minimum s."""
         return self.inputs[:, 0] ** 2
 
+    def product_model(self) -> ProductModel | None:
+        """Return κ = Σ p_i x_i² of L = (κ/2)(1 − θ₁θ₂)²."""
+        return ProductModel(float(self.curvatures @ self.probabilities), 2, relu=False)
+
     def exact_coordinates(self, theta: Array) -> tuple[Array, Array]:
         """Return (δ, s) = (1 − θ₁θ₂, θ₁² + θ₂²): shape (..., 2) -> two arrays of shape (...)."""
         return 1 - theta[..., 0] * theta[..., 1], (theta**2).sum(axis=-1)
@@ -199,6 +203,10 @@ class ReluPair(ScalarFactorization):
         """Return that of the factorisation where alive, 0 elsewhere."""
         return super().residual_curvature(theta, weights) * self.smooth(theta)[..., None, None]
 
+    def product_model(self) -> ProductModel | None:
+        """Return that of the factorisation, alive for positive factors only."""
+        return ProductModel(float(self.curvatures @ self.probabilities), 2, relu=True)
+
     def smooth(self, theta: Array) -> NDArray[np.bool_]:
         """Return whether the network responds to its inputs: θ > 0, shape (..., 2) -> (...)."""
         return np.asarray((theta > 0).all(axis=-1))
@@ -236,6 +244,10 @@ class ScalarChain(Problem):
     def depth(self) -> int:
         """Number of factors k."""
         return self.n_parameters
+
+    def product_model(self) -> ProductModel | None:
+        """Return κ = 1 and the depth."""
+        return ProductModel(1.0, self.depth, relu=False)
 
     def residuals(self, theta: Array, samples: Indices | None = None) -> Array:
         """Return x₁⋯x_k − 1."""

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from stabcore import _validation as check
 from stabcore._validation import Array
-from stabcore.problems.base import Indices, Problem
+from stabcore.problems.base import Indices, Problem, _rows
 
 
 class LinearNetwork(Problem):

@@ -5,12 +5,7 @@ by 1 + ηz and u − w by 1 − ηz. A batch of B samples has the mean of z in p
 has 1 − ηγ in place of 1. So a law must know its batches and `mean_log`, E log|a + bz|:
 
 * finite laws (data sets, label flips): a finite sum, −∞ where a factor vanishes;
-* normal z: with ε ~ N(0, 1), E log|A + Bε| = log B + F(A/B), F(0) = −(γ_E + log 2)/2 and
-  F'(t) = √2 Dawson(t/√2) (γ_E is Euler's constant);
-* Gaussian data, y = mx + sε: given the inputs of the batch, z is normal with mean mq/B and
-  deviation s√q/B, q = Σ x_j² ~ χ²_B, so one quadrature over √q is left. It has a logarithmic
-  singularity (for s = 0), or a spike, where the conditional mean of the factor vanishes. The
-  quadrature is split there and its nodes cluster at the ends double exponentially.
+* laws with a density: `stabcore.problems.normal_signals`.
 
 (Our derivation.)
 """
@@ -19,28 +14,18 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from itertools import combinations, combinations_with_replacement
+from itertools import combinations_with_replacement
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import gammaln, hyp1f1
-from scipy.stats import binom
+from scipy.special import comb, gammaln, xlogy
 
 from stabcore import _validation as check
-from stabcore._random import run_replicas
+from stabcore._constants import EPSILON
 from stabcore._validation import Array
 from stabcore.exponent import Exponent, exact
-from stabcore.problems._log_means import (
-    EPSILON,
-    double_exponential,
-    finite_mean_log,
-    gaussian_mean_logs,
-    normal_logs,
-    normal_table,
-)
-from stabcore.sampling import Sampling
-
-MOST_BATCHES = 200_000  # beyond, the batches are drawn, not listed
+from stabcore.problems._log_means import finite_mean_log
+from stabcore.sampling import MOST_LISTED, SGD, Batches, as_method
 
 DRAWN_BATCHES = 20_000
 
@@ -71,31 +56,22 @@ class Signal(ABC):
     status = "converged"
 
     @abstractmethod
-    def batched(
-        self,
-        batch_size: int,
-        replacement: bool | None = None,
-        rng: int | np.random.Generator | None = 0,
-    ) -> Signal:
+    def batched(self, method: SGD, rng: int | np.random.Generator | None = 0) -> Signal:
         """Return the law of the mean of z over a batch.
+
+        Reshuffled batches have the law of a batch without replacement: one exponent depends on the
+        law of single batches alone, since numbers commute.
 
         Parameters
         ----------
-        batch_size : int
-            B.
-        replacement : bool, optional
-            For data sets, as in `Sampling`; the samples of other laws are independent.
+        method : SGD
+            How batches are drawn.
         rng : int, numpy.random.Generator or None
             Used where the batches are too many to be listed.
 
         Returns
         -------
         Signal
-
-        Raises
-        ------
-        ValueError
-            If an argument is invalid.
         """
 
     @abstractmethod
@@ -207,7 +183,7 @@ class FiniteSignal(Signal):
         if drawn:
             self.kind = "statistical"
             self.status = (
-                f"more than {MOST_BATCHES} different batches: {DRAWN_BATCHES} were drawn; "
+                f"more than {MOST_LISTED} different batches: {DRAWN_BATCHES} were drawn; "
                 "a smaller batch_size or fewer samples is exact"
             )
 
@@ -248,20 +224,14 @@ class FiniteSignal(Signal):
         x, y = np.broadcast_arrays(x, y)
         return cls(x * y, probabilities, x**2)
 
-    def batched(
-        self,
-        batch_size: int,
-        replacement: bool | None = None,
-        rng: int | np.random.Generator | None = 0,
-    ) -> FiniteSignal:
+    def batched(self, method: SGD, rng: int | np.random.Generator | None = 0) -> FiniteSignal:
         """Return the law of the batch mean: all batches, or a sample of them if they are many.
 
         Parameters
         ----------
-        batch_size : int
-            B.
-        replacement : bool, optional
-            As in `Sampling`: by default without replacement for uniform probabilities.
+        method : SGD
+            How batches are drawn; with importance sampling z_i and x_i² are multiplied by
+            w_i = p_i/q_i.
         rng : int, numpy.random.Generator or None
             For the sample of batches.
 
@@ -271,33 +241,51 @@ class FiniteSignal(Signal):
 
         Examples
         --------
-        >>> batches = FiniteSignal([1.0, 2.0, 4.0]).batched(2)
+        >>> batches = FiniteSignal([1.0, 2.0, 4.0]).batched(SGD(batch_size=2))
         >>> batches.values, batches.weights.round(3)
         (array([1.5, 2.5, 3. ]), array([0.333, 0.333, 0.333]))
         """
-        sampling = Sampling(self.values.shape[-1], batch_size, self.weights, replacement)
-        if batch_size == 1:
+        if as_method(method).batch_size is None:
+            return FiniteSignal(self.mean[..., None], squares=self.mean_square_input[..., None])
+        batches = method.batches(self.values.shape[-1], self.weights)
+        single = self._reweighted(batches.scales, batches.probabilities)
+        if batches.batch_size == 1:
+            return single
+        return single._means(batches, rng)
+
+    def _reweighted(self, scales: Array, drawn: Array) -> FiniteSignal:
+        """Return the law of w·z when the samples are drawn with other probabilities."""
+        if (scales == 1).all():
             return self
+        used = drawn > 0
+        result = FiniteSignal.__new__(FiniteSignal)
+        result._set(
+            (self.values * scales)[..., used], drawn[used], (self.squares * scales)[..., used]
+        )
+        return result
+
+    def _means(self, batches: Batches, rng: int | np.random.Generator | None) -> FiniteSignal:
+        """Return the law of the mean over the batches; alike samples are counted together."""
         groups, columns = self._groups()
         weights = np.bincount(groups, self.weights).astype(float)
-        sizes = np.bincount(groups)
-        many = (
-            math.comb(sizes.size + batch_size - 1, batch_size)
-            if sampling.independent
-            else min(sampling.count, math.comb(sizes.size + batch_size - 1, batch_size))
-        )
+        sizes, size = np.bincount(groups), batches.batch_size
+        many = math.comb(sizes.size + size - 1, size)
+        if not batches.independent:
+            many = min(batches.count, many)
         result = FiniteSignal.__new__(FiniteSignal)
-        if many > MOST_BATCHES:
-            batches = sampling.draw(DRAWN_BATCHES, rng)
-            z, s = (part[..., batches].mean(axis=-1) for part in (self.values, self.squares))
+        if many > MOST_LISTED:
+            drawn = batches.draw(DRAWN_BATCHES, rng)
+            z, s = (part[..., drawn].mean(axis=-1) for part in (self.values, self.squares))
             result._set(z, np.full(DRAWN_BATCHES, 1 / DRAWN_BATCHES), s, drawn=True)
             return result
-        if sampling.independent:
-            batches, shares = _multinomial(weights, batch_size)
+        if sizes.size == batches.n_samples:
+            members, shares = batches.listed()
+        elif batches.independent:
+            members, shares = _multinomial(weights, size)
         else:
-            batches, shares = _hypergeometric(sizes, batch_size)
-        z, s = (part[..., columns[batches]].mean(axis=-1) for part in (self.values, self.squares))
-        result._set(z, shares, s)
+            members, shares = _hypergeometric(sizes, size)
+        z, s = (part[..., columns[members]].mean(axis=-1) for part in (self.values, self.squares))
+        result._set(z, shares / shares.sum(), s)
         return result
 
     def _groups(self) -> tuple[np.ndarray, np.ndarray]:
@@ -404,22 +392,20 @@ class LabelFlips(FiniteSignal):
         """Become the law of the mean over a batch, which counts its flipped labels."""
         self.batch_size = batch_size
         flips = np.arange(batch_size + 1)
-        weights = binom.pmf(flips, batch_size, self.flip_probability[..., None])
+        f = self.flip_probability[..., None]
+        logs = xlogy(flips, f) + xlogy(batch_size - flips, 1 - f)
+        weights = comb(batch_size, flips) * np.exp(logs)
         self._set(1 - 2 * flips / batch_size, weights, np.ones(batch_size + 1))
 
-    def batched(
-        self,
-        batch_size: int,
-        replacement: bool | None = None,
-        rng: int | np.random.Generator | None = 0,
-    ) -> LabelFlips:
+    def batched(self, method: SGD, rng: int | np.random.Generator | None = 0) -> LabelFlips:
         """Return the law of the mean of B independent labels.
 
         Parameters
         ----------
-        batch_size : int
-        replacement, rng
-            Not used.
+        method : SGD
+            Of which only the batch size has a meaning.
+        rng
+            Not needed: all batches are listed.
 
         Returns
         -------
@@ -427,259 +413,43 @@ class LabelFlips(FiniteSignal):
 
         Examples
         --------
-        >>> LabelFlips(0.5).batched(2).weights
+        >>> LabelFlips(0.5).batched(SGD(batch_size=2)).weights
         array([0.25, 0.5 , 0.25])
         """
-        size = check.integer("batch_size", batch_size)
         result = LabelFlips(self.flip_probability)
-        result._set_batch(self.batch_size * size)
+        result._set_batch(self.batch_size * fresh_batch_size(self, method))
         return result
 
 
-class NormalSignal(Signal):
-    r"""z ~ N(mean, deviation²): inputs x = 1 and normal labels, or a normal curvature −z.
-
-    Source: our derivation.
-
-    Parameters
-    ----------
-    mean, deviation : float or array
-        Arrays are a family of laws; `deviation` > 0.
-
-    Raises
-    ------
-    ValueError
-        If a number is not finite or a deviation not positive.
-
-    Examples
-    --------
-    E log|ε| = −(γ_E + log 2)/2:
-
-    >>> round(NormalSignal(0.0, 1.0).exponent(0.0, 1.0).value, 9)
-    -0.635181423
-    """
-
-    method = "closed form"
-
-    def __init__(self, mean: float | ArrayLike, deviation: float | ArrayLike) -> None:
-        m = check.finite_array("mean", mean)
-        self.deviation = check.finite_array("deviation", deviation)
-        if (self.deviation <= 0).any():
-            raise ValueError(
-                f"deviation must be positive, got {self.deviation.min():g}; for a certain value "
-                "use FiniteSignal([value])."
-            )
-        self.mean, self.deviation = np.broadcast_arrays(m, self.deviation)
-        self.second_moment = self.mean**2 + self.deviation**2
-        self.mean_square_input = np.ones(())
-
-    def batched(
-        self,
-        batch_size: int,
-        replacement: bool | None = None,
-        rng: int | np.random.Generator | None = 0,
-    ) -> NormalSignal:
-        """Return N(mean, deviation²/B).
-
-        Parameters
-        ----------
-        batch_size : int
-        replacement, rng
-            Not used.
-
-        Returns
-        -------
-        NormalSignal
-        """
-        size = check.integer("batch_size", batch_size)
-        return NormalSignal(self.mean, self.deviation / math.sqrt(size))
-
-    def mean_log(self, offset: ArrayLike, scale: ArrayLike) -> tuple[Array, Array]:
-        """Return log B + F(A/B), A = offset + scale·mean, B = |scale|·deviation.
-
-        Parameters
-        ----------
-        offset, scale : arrays
-
-        Returns
-        -------
-        value, error : arrays
-        """
-        centre, spread = (
-            np.array(part) for part in np.broadcast_arrays(*self._affine(offset, scale))
-        )
-        value = np.empty(centre.size)
-        normal_logs(centre.reshape(-1), spread.reshape(-1), normal_table(), value)
-        return value.reshape(centre.shape)[()], self._error(value).reshape(centre.shape)[()]
-
-    def _affine(self, offset: ArrayLike, scale: ArrayLike) -> tuple[Array, Array]:
-        """Return mean and deviation of offset + scale·z."""
-        slope = np.asarray(scale, dtype=float)
-        start = np.asarray(offset, dtype=float)
-        return np.asarray(start + slope * self.mean), np.abs(slope * self.deviation)
-
-    @staticmethod
-    def _error(value: Array) -> Array:
-        return np.asarray(1e-14 + 8 * EPSILON * np.abs(value))
-
-    def log_moment(self, q: float, offset: ArrayLike, scale: ArrayLike) -> Array:
-        r"""Return log E|A + Bε|^q = log(B^q 2^(q/2) Γ((q+1)/2)/√π ₁F₁(−q/2; 1/2; −A²/(2B²))).
-
-        Parameters
-        ----------
-        q : float
-            q > 0.
-        offset, scale : arrays
-
-        Returns
-        -------
-        array
-
-        Examples
-        --------
-        E ε² = 1:
-
-        >>> float(NormalSignal(0.0, 1.0).log_moment(2.0, 0.0, 1.0).round(12)) + 0.0
-        0.0
-        """
-        power = check.real("q", q, above=0.0)
-        a, b = self._affine(offset, scale)
-        known = power / 2 * np.log(2 * b**2) + gammaln((power + 1) / 2) - math.log(math.pi) / 2
-        return np.asarray(known + np.log(hyp1f1(-power / 2, 0.5, -((a / b) ** 2) / 2)))
-
-    def __repr__(self) -> str:
-        """Return the parameters."""
-        return f"NormalSignal({self.mean}, {self.deviation})"
-
-
-class GaussianSignal(Signal):
-    r"""Gaussian data y = mx + sε with independent x, ε ~ N(0, 1): z = mx² + sxε.
-
-    The signal-to-noise ratio is m/s. Inputs of variance σ² have the same z as slope mσ² and noise
-    sσ. Independent x and y are slope 0.
-
-    Source: our derivation.
-
-    Parameters
-    ----------
-    slope, noise : float or array
-        m, and s ≥ 0; arrays are a family of laws.
-
-    Raises
-    ------
-    ValueError
-        If a number is not finite or the noise negative.
-
-    Examples
-    --------
-    Independent standard normal x and y: 1.53006254 is a zero of E log|1 − ηxy|.
-
-    >>> print(f"{GaussianSignal(0.0, 1.0).exponent(1.0, 1.53006254).value:.8f}")
-    0.00000000
-    """
-
-    kind = "deterministic"
-    method = "quadrature"
-
-    def __init__(self, slope: float | ArrayLike, noise: float | ArrayLike) -> None:
-        m, s = check.finite_array("slope", slope), check.finite_array("noise", noise)
-        if (s < 0).any():
-            raise ValueError(f"noise must not be negative, got {s.min():g}; pass its modulus.")
-        self.slope, self.noise = np.broadcast_arrays(m, s)
-        self._set_batch(1)
-
-    def _set_batch(self, batch_size: int) -> None:
-        self.batch_size = batch_size
-        self.mean = self.slope
-        self.mean_square_input = np.ones(())
-        self.second_moment = self.slope**2 + (2 * self.slope**2 + self.noise**2) / batch_size
-
-    def batched(
-        self,
-        batch_size: int,
-        replacement: bool | None = None,
-        rng: int | np.random.Generator | None = 0,
-    ) -> GaussianSignal:
-        """Return the law of the mean over B independent samples.
-
-        Parameters
-        ----------
-        batch_size : int
-        replacement, rng
-            Not used.
-
-        Returns
-        -------
-        GaussianSignal
-        """
-        result = GaussianSignal(self.slope, self.noise)
-        result._set_batch(self.batch_size * check.integer("batch_size", batch_size))
-        return result
-
-    def mean_log(self, offset: ArrayLike, scale: ArrayLike) -> tuple[Array, Array]:
-        """Return E log|offset + scale·z| by quadrature, with the error estimated by halving it.
-
-        Parameters
-        ----------
-        offset, scale : arrays
-
-        Returns
-        -------
-        value, error : arrays
-        """
-        size = self.batch_size
-        arrays = np.broadcast_arrays(
-            offset, np.multiply(scale, self.slope) / size, np.multiply(scale, self.noise) / size
-        )
-        a, slope, noise = (np.array(part, dtype=float) for part in arrays)
-        cells = tuple(part.reshape(-1) for part in (a, slope, np.abs(noise)))
-        value, error = np.empty(a.size), np.empty(a.size)
-        norm = float((size / 2 - 1) * math.log(2) + gammaln(size / 2))
-        rule, table = double_exponential(), normal_table()
-
-        def average(part: slice) -> None:
-            arguments = *(cell[part] for cell in cells), size, norm, *rule, table
-            gaussian_mean_logs(*arguments, value[part], error[part])  # type: ignore[call-arg]
-
-        run_replicas(average, a.size)
-        return value.reshape(a.shape)[()], error.reshape(a.shape)[()]
-
-    def __repr__(self) -> str:
-        """Return the parameters."""
-        return f"GaussianSignal(slope={self.slope}, noise={self.noise})"
-
-
-def as_signal(signal: Signal | ArrayLike, probabilities: ArrayLike | None = None) -> Signal:
-    """Return a law of z from a law or from the values of z.
+def as_signal(signal: Signal | ArrayLike) -> Signal:
+    """Return a law of z from a law or from the values of z, all equally likely.
 
     Parameters
     ----------
     signal : Signal or array, shape (..., N)
-    probabilities : array, shape (N,), optional
-        Of the values.
 
     Returns
     -------
     Signal
-
-    Raises
-    ------
-    ValueError
-        If probabilities are given for a law that has its own.
 
     Examples
     --------
     >>> as_signal([1.0, -1.0])
     FiniteSignal(2 values)
     """
-    if not isinstance(signal, Signal):
-        return FiniteSignal(signal, probabilities)
-    if probabilities is not None:
+    return signal if isinstance(signal, Signal) else FiniteSignal(signal)
+
+
+def fresh_batch_size(law: Signal, method: SGD) -> int:
+    """Return the batch size of a method that draws from a law, not from a data set."""
+    size = as_method(method).batch_size
+    plain = SGD(batch_size=size, weight_decay=method.weight_decay, momentum=method.momentum)
+    if size is None or method != plain:
         raise ValueError(
-            f"probabilities belong to the values of xy, but signal is {signal!r}, which has its "
-            "own; leave them out."
+            f"method is {method}, but {law!r} is no data set: every sample is new; pass "
+            "SGD(batch_size=..., weight_decay=...) and nothing else."
         )
-    return signal
+    return size
 
 
 def _multinomial(weights: Array, size: int) -> tuple[np.ndarray, Array]:
@@ -692,9 +462,6 @@ def _multinomial(weights: Array, size: int) -> tuple[np.ndarray, Array]:
 
 def _hypergeometric(sizes: np.ndarray, size: int) -> tuple[np.ndarray, Array]:
     """Return all multisets of groups that a subset of `size` samples can have, and their laws."""
-    if (sizes == 1).all():
-        batches = np.array(list(combinations(range(sizes.size), size)))
-        return batches, np.full(len(batches), 1 / len(batches))
     batches = np.array(list(combinations_with_replacement(range(sizes.size), size)))
     runs = _runs(batches)
     left = sizes[batches] - runs + 1

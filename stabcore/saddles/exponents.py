@@ -26,18 +26,17 @@ from stabcore import _validation as check
 from stabcore.exponent import Exponent
 from stabcore.lyapunov.laws import FiniteLaw
 from stabcore.problems.signals import FiniteSignal, Signal, as_signal
+from stabcore.sampling import SGD, as_method
 
 DIRECTIONS = ("plus", "minus")
 
 
+@check.public()
 def saddle_exponents(
     signal: Signal | ArrayLike,
-    probabilities: ArrayLike | None = None,
-    step_size: float | None = None,
-    batch_size: int = 1,
-    weight_decay: float = 0.0,
+    step_size: float,
+    method: SGD = SGD(),
     *,
-    replacement: bool | None = None,
     rng: int | np.random.Generator | None = 0,
 ) -> tuple[Exponent, Exponent]:
     r"""Return Λ₊ = E log|1 − ηγ + ηxy| and Λ₋ = E log|1 − ηγ − ηxy| of one neuron's saddle.
@@ -48,16 +47,10 @@ def saddle_exponents(
     ----------
     signal : Signal or array, shape (N,)
         The law of xy, or its values.
-    probabilities : array, shape (N,), optional
-        Of the values; uniform by default.
     step_size : float
-        η > 0; must be given.
-    batch_size : int
-        B; xy is then the mean over a batch.
-    weight_decay : float
-        γ ≥ 0, of the term (γ/2)(u² + w²).
-    replacement : bool, optional
-        As in `Sampling`.
+        η > 0.
+    method : SGD
+        How one trains: xy is the mean over a batch, γ the weight decay of the term (γ/2)(u² + w²).
     rng : int, numpy.random.Generator or None
         Used where the batches are too many to be listed; the result is then statistical.
 
@@ -68,36 +61,28 @@ def saddle_exponents(
 
     Raises
     ------
-    ValueError
-        If an argument is invalid; the message names it.
-    TypeError
-        If `step_size` is missing or no number.
+    NotImplementedError
+        If the method has momentum.
 
     Examples
     --------
     Labels flipped with probability ½: both are ½ log|1 − η²|, so the saddle attracts below √2.
 
     >>> import math
-    >>> plus, minus = saddle_exponents([1.0, -1.0], step_size=0.5)
+    >>> plus, minus = saddle_exponents([1.0, -1.0], 0.5)
     >>> plus.value == minus.value == math.log(0.75) / 2
     True
     """
     eta = check.step_size(step_size)
-    decay = check.non_negative("weight_decay", weight_decay)
-    law = as_signal(signal, probabilities).batched(batch_size, replacement, rng)
-    offset = 1 - eta * decay
+    as_method(method).require("saddle_exponents", "weight_decay")
+    law = as_signal(signal).batched(method, rng)
+    offset = 1 - eta * method.weight_decay
     return law.exponent(offset, eta), law.exponent(offset, -eta)
 
 
+@check.public()
 def factor_law(
-    signal: Signal | ArrayLike,
-    direction: str,
-    step_size: float,
-    probabilities: ArrayLike | None = None,
-    batch_size: int = 1,
-    weight_decay: float = 0.0,
-    *,
-    replacement: bool | None = None,
+    signal: Signal | ArrayLike, direction: str, step_size: float, method: SGD = SGD()
 ) -> FiniteLaw:
     r"""Return the law of the factors 1 − ηγ ± ηxy as 1×1 matrices, for all that `lyapunov` offers.
 
@@ -112,13 +97,8 @@ def factor_law(
         "plus" (u + w) or "minus" (u − w).
     step_size : float
         η > 0.
-    probabilities : array, shape (N,), optional
-    batch_size : int
-        B.
-    weight_decay : float
-        γ ≥ 0.
-    replacement : bool, optional
-        As in `Sampling`.
+    method : SGD
+        How one trains, in independent steps: not reshuffled.
 
     Returns
     -------
@@ -128,7 +108,9 @@ def factor_law(
     Raises
     ------
     ValueError
-        If an argument is invalid, the law is not finite, or there are too many batches.
+        If the law is not finite, there are too many batches, or they are reshuffled.
+    NotImplementedError
+        If the method has momentum.
 
     Examples
     --------
@@ -139,15 +121,20 @@ def factor_law(
     1.0
     """
     eta = check.step_size(step_size)
-    decay = check.non_negative("weight_decay", weight_decay)
+    as_method(method).require("factor_law", "weight_decay")
     check.choice("direction", direction, DIRECTIONS)
-    law = as_signal(signal, probabilities)
+    law = as_signal(signal)
     if not isinstance(law, FiniteSignal):
         raise ValueError(f"signal must have finitely many values, got {law!r}; pass a data set.")
     law.require_single()
-    law = law.batched(batch_size, replacement)
+    if method.reshuffle:
+        raise ValueError(
+            "the factors of reshuffled batches are not independent; use a method with "
+            "reshuffle=False."
+        )
+    law = law.batched(method)
     if law.drawn:
         raise ValueError(f"signal has {law.status}.")
     sign = 1 if direction == "plus" else -1
-    factors = 1 - eta * decay + sign * eta * law.values
+    factors = 1 - eta * method.weight_decay + sign * eta * law.values
     return FiniteLaw(factors[:, None, None], law.weights / law.weights.sum())

@@ -22,21 +22,23 @@ from stabcore import _validation as check
 from stabcore._random import run_replicas
 from stabcore._validation import Array
 from stabcore.problems.models import NeuronFate
+from stabcore.sampling import SGD, as_method
 
 NEGLIGIBLE = 1e-25  # probability at the edges of the range of k that is dropped
 
 UNDECIDED, CORRECT, INCORRECT, ORIGIN, DIVERGENT = (int(fate) for fate in NeuronFate)
 
 
+@check.public()
 def label_flip_fates(
     flip_probability: ArrayLike,
     step_size: ArrayLike,
+    method: SGD,
     steps: int,
     *,
     start: float,
     floor: float,
     radius: float,
-    weight_decay: ArrayLike = 0.0,
 ) -> Array:
     r"""Return the probabilities of the fates of `neuron_runs` on `LabelFlips`, batches of one.
 
@@ -51,12 +53,12 @@ def label_flip_fates(
         f in [0, 1].
     step_size : array
         η > 0; broadcasts with the others.
+    method : SGD
+        With batches of one; its weight decay is that of the neuron.
     steps : int
         Most steps per run.
     start, floor, radius : float
         floor < start < radius < 10⁻³; floor and radius as in `neuron_runs`.
-    weight_decay : array
-        γ ≥ 0.
 
     Returns
     -------
@@ -66,33 +68,37 @@ def label_flip_fates(
     Raises
     ------
     ValueError
-        If an argument is invalid.
+        If the batches are larger than one.
+    NotImplementedError
+        If the method has momentum.
 
     Examples
     --------
     Without flips u + w grows by 1 + η and u − w shrinks by 1 − η until u + w leaves:
 
-    >>> law = label_flip_fates(0.0, 0.5, 50, start=1e-20, floor=1e-40, radius=1e-15)
+    >>> law = label_flip_fates(0.0, 0.5, SGD(), 50, start=1e-20, floor=1e-40, radius=1e-15)
     >>> float(law[NeuronFate.CORRECT])
     1.0
     """
     flips = check.finite_array("flip_probability", flip_probability)
     rates = check.finite_array("step_size", step_size)
-    decays = check.finite_array("weight_decay", weight_decay)
+    as_method(method).require("label_flip_fates", "weight_decay")
+    if method != SGD(weight_decay=method.weight_decay):
+        raise ValueError(
+            f"method is {method}, but the law is known for single fresh labels only; pass "
+            "SGD(weight_decay=...) and nothing else."
+        )
     if ((flips < 0) | (flips > 1)).any():
         raise ValueError(f"flip_probability must be between 0 and 1, got {flips}.")
-    if (rates <= 0).any() or (decays < 0).any():
-        raise ValueError(
-            "step_size must be positive and weight_decay at least 0, got a smallest step_size of "
-            f"{rates.min():g} and weight_decay of {decays.min():g}."
-        )
+    if (rates <= 0).any():
+        raise ValueError(f"step_size must be positive, got a smallest of {rates.min():g}.")
     limit = check.integer("steps", steps)
     outer = check.real("radius", radius, above=0.0, below=1e-3)
     first = check.real("start", start, above=0.0, below=outer)
     low = math.log(check.real("floor", floor, above=0.0, below=first) / first)
     high = math.log(outer / first)
-    flips, rates, decays = np.broadcast_arrays(flips, rates, decays)
-    keep = 1 - rates * decays
+    flips, rates = np.broadcast_arrays(flips, rates)
+    keep = 1 - rates * method.weight_decay
     with np.errstate(divide="ignore"):
         logs = np.stack([np.log(np.abs(keep + rates)), np.log(np.abs(keep - rates))], axis=-1)
     chances, pairs = flips.reshape(-1), logs.reshape(-1, 2)

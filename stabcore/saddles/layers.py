@@ -9,10 +9,10 @@ from stabcore import _validation as check
 from stabcore._validation import Array
 from stabcore.lyapunov.laws import FiniteLaw
 from stabcore.problems.signals import FiniteSignal, LabelFlips
-from stabcore.simulation.layer import _data
-from stabcore.simulation.matrix import _arguments
+from stabcore.sampling import SGD, as_method
 
 
+@check.public()
 def relu_signal(inputs: ArrayLike, targets: ArrayLike, side: int) -> FiniteSignal:
     """Return the signal of the ReLU neurons whose w has the sign `side`: y|x| where they see x.
 
@@ -38,15 +38,25 @@ def relu_signal(inputs: ArrayLike, targets: ArrayLike, side: int) -> FiniteSigna
     >>> relu_signal([2.0, -3.0], [1.0, 1.0], -1).values
     array([0., 3.])
     """
-    x, y = _data(inputs, targets)
+    x = check.finite_array("inputs", inputs, ndim=1)
+    y = check.finite_array("targets", targets, ndim=1)
+    if x.size != y.size:
+        raise ValueError(
+            f"targets has length {y.size} but inputs has {x.size}; pass one per sample."
+        )
     if side not in (1, -1):
         raise ValueError(f"side must be 1 or -1, got {side!r}.")
     seen = np.maximum(side * x, 0.0)
     return FiniteSignal.from_data(seen, y)
 
 
+@check.public()
 def feature_saddle_law(
-    inputs: ArrayLike, targets: ArrayLike, step_size: float, probabilities: ArrayLike | None = None
+    inputs: ArrayLike,
+    targets: ArrayLike,
+    step_size: float,
+    *,
+    data_probabilities: ArrayLike | None = None,
 ) -> FiniteLaw:
     r"""Return the factors A = I + ηy [0 xᵀ; x 0] that act on every neuron (u, w) near the saddle.
 
@@ -61,8 +71,8 @@ def feature_saddle_law(
     targets : array, shape (N,)
     step_size : float
         η > 0.
-    probabilities : array, shape (N,), optional
-        Uniform by default.
+    data_probabilities : array, shape (N,), optional
+        Of the samples; uniform by default.
 
     Returns
     -------
@@ -88,11 +98,12 @@ def feature_saddle_law(
         )
     matrices = np.zeros((len(x), x.shape[1] + 1, x.shape[1] + 1))
     matrices[:, 0, 1:] = matrices[:, 1:, 0] = check.step_size(step_size) * y[:, None] * x
-    return FiniteLaw(matrices + np.eye(x.shape[1] + 1), probabilities)
+    return FiniteLaw(matrices + np.eye(x.shape[1] + 1), data_probabilities)
 
 
+@check.public()
 def direction_exponents(
-    strengths: ArrayLike, noise: ArrayLike, step_size: ArrayLike, batch_size: int = 1
+    strengths: ArrayLike, noise: ArrayLike, step_size: ArrayLike, method: SGD = SGD()
 ) -> tuple[Array, Array]:
     r"""Return E log|1 + ηz_k| and E log|1 − ηz_k| of every singular direction k.
 
@@ -106,8 +117,8 @@ def direction_exponents(
         The singular values s_k.
     noise, step_size : arrays
         σ ≥ 0 and η > 0; they broadcast.
-    batch_size : int
-        B.
+    method : SGD
+        Of which only the batch size has a meaning: every observation is new.
 
     Returns
     -------
@@ -116,8 +127,8 @@ def direction_exponents(
 
     Raises
     ------
-    ValueError
-        If an argument is invalid; the message names it.
+    NotImplementedError
+        If the method has momentum or weight decay.
 
     Examples
     --------
@@ -128,7 +139,14 @@ def direction_exponents(
     >>> abs(float(plus[0]) - math.log(15 / 16) / 2) < 1e-15, bool(plus == minus)
     (True, True)
     """
-    values, deviation, rate = _arguments(strengths, noise, step_size)
-    law = LabelFlips(0.5).batched(batch_size)
+    values = check.finite_array("strengths", strengths, ndim=1)
+    deviation, rate = check.finite_array("noise", noise), check.finite_array("step_size", step_size)
+    if (deviation < 0).any() or (rate <= 0).any():
+        raise ValueError(
+            "noise must be at least 0 and step_size positive, got a smallest noise of "
+            f"{deviation.min():g} and a smallest step_size of {rate.min():g}."
+        )
+    as_method(method).require("direction_exponents")
+    law = LabelFlips(0.5).batched(method)
     signal, spread = rate[..., None] * values, (rate * deviation)[..., None]
     return law.mean_log(1 + signal, spread)[0], law.mean_log(1 - signal, spread)[0]

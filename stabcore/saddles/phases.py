@@ -1,4 +1,4 @@
-r"""The four phases of SGD at a neuron's saddle, over grids, and the curves between them.
+r"""The four phases of SGD at a neuron's saddle, over grids.
 
 With E[xy] > 0 the coordinate u + w points to the solution and u − w to its mirror image. The signs
 of Λ₊ and Λ₋ give four phases (paper B's names; the conditions are our derivation):
@@ -15,38 +15,57 @@ to learn, and I and II are not told apart.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
+from enum import IntEnum
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import linear_sum_assignment
 
 from stabcore import _validation as check
+from stabcore._constants import EPSILON
 from stabcore._validation import Array
 from stabcore.exponent import Exponent
 from stabcore.problems.signals import Signal, as_signal
-from stabcore.saddles.exponents import DIRECTIONS
-from stabcore.saddles.steps import contracting_steps
-from stabcore.stable_sets import StableSet
-
-PHASES = ("Ia", "Ib", "II", "III", "IV", "boundary/undetermined")
-
-IA, IB, II, III, IV, UNDETERMINED = range(6)
-
-FARTHEST_LINK = 0.5  # between neighbouring columns of a traced curve, relative to η
-
-EPSILON = float(np.finfo(float).eps)
+from stabcore.sampling import SGD, as_method
 
 
+class Phase(IntEnum):
+    """What SGD does at the saddle of one neuron; prints as paper B names it."""
+
+    IA = 0
+    """It learns, but not in mean square."""
+    IB = 1
+    """It learns, in mean square too."""
+    II = 2
+    """It learns the wrong sign."""
+    III = 3
+    """It is attracted by the saddle."""
+    IV = 4
+    """Both directions grow."""
+    UNDETERMINED = 5
+    """On a boundary, or not known."""
+
+    @property
+    def label(self) -> str:
+        """The name that figures and tables use."""
+        return PHASES[self]
+
+    def __str__(self) -> str:
+        return self.label
+
+
+PHASES = ("Ia", "Ib", "II", "III", "IV", "boundary/undetermined")  # labels, in the order of Phase
+
+
+@check.public()
 def phase(
     plus: Exponent | ArrayLike,
     minus: Exponent | ArrayLike,
     correlation: ArrayLike = 1.0,
     mean_square: ArrayLike = math.inf,
     tolerance: ArrayLike = 0.0,
-) -> NDArray[np.int64]:
-    r"""Return the phase as an index into `PHASES`, elementwise.
+) -> Phase | NDArray[np.int64]:
+    r"""Return the phase, elementwise for arrays.
 
     Source: paper B (the names); our derivation (the conditions).
 
@@ -65,13 +84,15 @@ def phase(
 
     Returns
     -------
-    array of int
-        "boundary/undetermined" where a sign is open, or I and II cannot be told apart because
+    Phase, or array of its values
+        Undetermined where a sign is open, or I and II cannot be told apart because
         E[xy] = 0.
 
     Examples
     --------
-    >>> [PHASES[k] for k in phase([1.0, -1.0, -1.0, 1.0, 0.0], [-1.0, 1.0, -1.0, 1.0, 1.0])]
+    >>> print(phase(-0.1, -0.2))
+    III
+    >>> [str(Phase(k)) for k in phase([1.0, -1.0, -1.0, 1.0, 0.0], [-1.0, 1.0, -1.0, 1.0, 1.0])]
     ['Ia', 'II', 'III', 'IV', 'boundary/undetermined']
     """
     p, m = _signs(plus, tolerance), _signs(minus, tolerance)
@@ -87,10 +108,18 @@ def phase(
             np.abs(second - 1) <= tolerance,
             second < 1,
         ],
-        [UNDETERMINED, III, IV, UNDETERMINED, II, UNDETERMINED, IB],
-        IA,
+        [
+            Phase.UNDETERMINED,
+            Phase.III,
+            Phase.IV,
+            Phase.UNDETERMINED,
+            Phase.II,
+            Phase.UNDETERMINED,
+            Phase.IB,
+        ],
+        Phase.IA,
     )
-    return np.asarray(codes, dtype=np.int64)
+    return Phase(int(codes)) if codes.ndim == 0 else np.asarray(codes, dtype=np.int64)
 
 
 def _signs(exponent: Exponent | ArrayLike, tolerance: ArrayLike) -> Array:
@@ -124,12 +153,18 @@ class SaddleGrid:
     mean_square: Array
     correlation: Array
 
+    def __str__(self) -> str:
+        """Return the share of each phase."""
+        cells = [(one.label, int((self.phases == one).sum())) for one in Phase]
+        shares = ", ".join(f"{name} {count}" for name, count in cells if count)
+        return f"{self.plus.size} cells: {shares}"
+
     @property
     def phases(self) -> NDArray[np.int64]:
-        """The phases, as indices into `PHASES`; undetermined where an error hides a sign."""
+        """The phases, values of `Phase`; undetermined where an error hides a sign."""
         plus = np.where(np.abs(self.plus) <= self.plus_error, math.nan, self.plus)
         minus = np.where(np.abs(self.minus) <= self.minus_error, math.nan, self.minus)
-        return phase(plus, minus, self.correlation, self.mean_square, 16 * EPSILON)
+        return np.asarray(phase(plus, minus, self.correlation, self.mean_square, 16 * EPSILON))
 
     @property
     def distance(self) -> Array:
@@ -137,17 +172,15 @@ class SaddleGrid:
         return np.asarray(np.minimum(np.abs(self.plus), np.abs(self.minus)))
 
 
+@check.public()
 def saddle_grid(
     signal: Signal | ArrayLike,
     step_size: ArrayLike,
-    batch_size: int = 1,
-    weight_decay: ArrayLike = 0.0,
+    method: SGD = SGD(),
     *,
-    probabilities: ArrayLike | None = None,
-    replacement: bool | None = None,
     rng: int | np.random.Generator | None = 0,
 ) -> SaddleGrid:
-    r"""Return Λ₊ and Λ₋ over a grid of step sizes, laws and weight decays.
+    r"""Return Λ₊ and Λ₋ over a grid of step sizes and laws.
 
     Everything broadcasts: a family of laws with parameters of shape (m, 1) and step sizes of shape
     (n,) give a grid (m, n). A family of data sets has values of shape (m, 1, N).
@@ -160,14 +193,8 @@ def saddle_grid(
         A law of xy or a family of them, or the values.
     step_size : array
         η > 0.
-    batch_size : int
-        B.
-    weight_decay : array
-        γ ≥ 0.
-    probabilities : array, shape (N,), optional
-        Of the values; uniform by default.
-    replacement : bool, optional
-        As in `Sampling`.
+    method : SGD
+        How one trains; its weight decay is that of the neuron.
     rng : int, numpy.random.Generator or None
         Used where the batches are too many to be listed.
 
@@ -177,31 +204,30 @@ def saddle_grid(
 
     Raises
     ------
-    ValueError
-        If an argument is invalid or the shapes do not fit together.
+    NotImplementedError
+        If the method has momentum.
 
     Examples
     --------
     >>> from stabcore.problems.signals import LabelFlips
+    from stabcore.sampling import SGD, as_method
     >>> grid = saddle_grid(LabelFlips([[0.0], [0.4]]), [0.5, 1.0, 1.5])
-    >>> [[PHASES[k] for k in row] for row in grid.phases]
+    >>> [[str(Phase(k)) for k in row] for row in grid.phases]
     [['Ib', 'Ib', 'Ib'], ['III', 'III', 'Ia']]
     """
     eta = check.finite_array("step_size", step_size)
     if (eta <= 0).any():
         raise ValueError(f"step_size must be positive, got {eta.min():g}; leave it out.")
-    decay = check.finite_array("weight_decay", weight_decay)
-    if (decay < 0).any():
-        raise ValueError(f"weight_decay must be at least 0, got {decay.min():g}.")
-    law = as_signal(signal, probabilities).batched(batch_size, replacement, rng)
+    as_method(method).require("saddle_grid", "weight_decay")
+    law = as_signal(signal).batched(method, rng)
     try:
-        np.broadcast_shapes(eta.shape, decay.shape, np.shape(law.mean))
+        np.broadcast_shapes(eta.shape, np.shape(law.mean))
     except ValueError as error:
         raise ValueError(
-            f"step_size of shape {eta.shape}, weight_decay of shape {decay.shape} and a signal of "
-            f"shape {np.shape(law.mean)} do not broadcast; give one of them an axis of length 1."
+            f"step_size of shape {eta.shape} and a signal of shape {np.shape(law.mean)} do not "
+            "broadcast; give one of them an axis of length 1."
         ) from error
-    offset = 1 - eta * decay
+    offset = 1 - eta * method.weight_decay
     plus, plus_error = law.mean_log(offset, eta)
     minus, minus_error = law.mean_log(offset, -eta)
     pull = 2 * offset * eta * np.abs(law.mean)
@@ -216,156 +242,3 @@ def saddle_grid(
         mean_square=square,
         correlation=correlation,
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class PhaseBoundary:
-    """The curves Λ₊ = 0 and Λ₋ = 0 over step size and a parameter of the law.
-
-    Attributes
-    ----------
-    parameters : array, shape (P,)
-        Ascending: the columns that were solved.
-    plus, minus : tuple of StableSet
-        Per parameter, all step sizes at which Λ₊, and Λ₋, is negative.
-    """
-
-    parameters: Array
-    plus: tuple[StableSet, ...]
-    minus: tuple[StableSet, ...]
-
-    def roots(self, direction: str) -> list[Array]:
-        """Return the step sizes at which the exponent changes sign, one array per parameter.
-
-        Parameters
-        ----------
-        direction : str
-            "plus" or "minus".
-
-        Returns
-        -------
-        list of arrays
-        """
-        check.choice("direction", direction, DIRECTIONS)
-        sets = self.plus if direction == "plus" else self.minus
-        return [np.array([(a + b) / 2 for a, b in part.brackets]) for part in sets]
-
-    def curves(self, direction: str) -> list[Array]:
-        """Return the curves, shape (K, 2) each: step sizes and parameters along them.
-
-        Sign changes at neighbouring parameters are linked, nearest to nearest; a curve
-        begins or ends where two sign changes meet, or leave the domain.
-
-        Parameters
-        ----------
-        direction : str
-            "plus" or "minus".
-
-        Returns
-        -------
-        list of arrays, shape (K, 2)
-        """
-        columns = self.roots(direction)
-        found = np.concatenate(columns)
-        scale = float(np.median(found)) if found.size else 1.0
-        done: list[list[tuple[float, float]]] = []
-        open_curves: list[list[tuple[float, float]]] = []
-        for parameter, roots in zip(self.parameters.tolist(), columns, strict=True):
-            links = _links(np.array([curve[-1][0] for curve in open_curves]), roots, scale)
-            done += [curve for i, curve in enumerate(open_curves) if i not in links.values()]
-            following = []
-            for j, root in enumerate(roots.tolist()):
-                curve = open_curves[links[j]] if j in links else []
-                following.append([*curve, (root, parameter)])
-            open_curves = following
-        return [np.array(curve) for curve in done + open_curves]
-
-
-def _links(old: Array, new: Array, scale: float) -> dict[int, int]:
-    """Return which of the old roots each new root continues, by least total distance."""
-    if not old.size or not new.size:
-        return {}
-    # In log η, but in η where that is smaller: a curve may run into η = 0.
-    difference = np.abs(new[:, None] - old) / scale
-    distance = np.minimum(np.abs(np.log(new[:, None] / old)), difference)
-    rows, columns = linear_sum_assignment(np.minimum(distance, FARTHEST_LINK))
-    return {
-        int(j): int(i) for j, i in zip(rows, columns, strict=True) if distance[j, i] < FARTHEST_LINK
-    }
-
-
-def phase_boundary(
-    law: Callable[[float], Signal | ArrayLike],
-    parameters: ArrayLike,
-    batch_size: int = 1,
-    weight_decay: float = 0.0,
-    *,
-    upper: float | None = None,
-    replacement: bool | None = None,
-    rng: int | np.random.Generator | None = 0,
-) -> PhaseBoundary:
-    r"""Trace the curves Λ₊ = 0 and Λ₋ = 0 over (step size, parameter).
-
-    For each parameter all sign changes in η are solved for, see `contracting_steps`.
-
-    Source: our derivation.
-
-    Parameters
-    ----------
-    law : callable
-        parameter -> the law of xy, or its values.
-    parameters : array, shape (P,)
-        Where to solve, ascending: the resolution of the curves.
-    batch_size : int
-        B.
-    weight_decay : float
-        γ ≥ 0.
-    upper : float, optional
-        Largest step size.
-    replacement : bool, optional
-        As in `Sampling`.
-    rng : int, numpy.random.Generator or None
-        Used where the batches are too many to be listed.
-
-    Returns
-    -------
-    PhaseBoundary
-
-    Raises
-    ------
-    ValueError
-        If the parameters are not ascending, or an argument is invalid.
-    TypeError
-        If `law` is not callable.
-
-    Examples
-    --------
-    >>> from stabcore.problems.signals import LabelFlips
-    >>> boundary = phase_boundary(LabelFlips, [0.3, 0.4, 0.5])
-    >>> [part.round(4).tolist() for part in boundary.roots("plus")]
-    [[0.7166, 1.1649], [0.3894, 1.2888], [1.4142]]
-    """
-    if not callable(law):
-        raise TypeError(
-            f"law must be a function of the parameter, got {type(law).__name__}; for a fixed law "
-            "use contracting_steps."
-        )
-    columns = check.finite_array("parameters", parameters, ndim=1)
-    if (np.diff(columns) <= 0).any():
-        raise ValueError("parameters must be ascending; sort them and drop repetitions.")
-
-    def solve(direction: str) -> tuple[StableSet, ...]:
-        return tuple(
-            contracting_steps(
-                law(float(parameter)),
-                direction,
-                batch_size=batch_size,
-                weight_decay=weight_decay,
-                upper=upper,
-                replacement=replacement,
-                rng=rng,
-            )
-            for parameter in columns
-        )
-
-    return PhaseBoundary(parameters=columns, plus=solve("plus"), minus=solve("minus"))

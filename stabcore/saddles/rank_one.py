@@ -9,17 +9,18 @@ from scipy.optimize import brentq
 from stabcore import _validation as check
 from stabcore.exponent import Exponent
 from stabcore.lyapunov.moments import tail_index
-from stabcore.problems.signals import NormalSignal, Signal, as_signal
+from stabcore.problems.normal_signals import NormalSignal
+from stabcore.problems.signals import Signal, as_signal
 from stabcore.saddles.exponents import factor_law
+from stabcore.sampling import SGD, as_method
 
 
+@check.public()
 def rank_one_exponent(
     curvature: Signal | ArrayLike,
     step_size: float,
-    probabilities: ArrayLike | None = None,
-    batch_size: int = 1,
+    method: SGD = SGD(),
     *,
-    replacement: bool | None = None,
     rng: int | np.random.Generator | None = 0,
 ) -> Exponent:
     r"""Return E log|1 − ηh|: SGD converges in probability along h n nᵀ exactly when it is negative.
@@ -32,12 +33,8 @@ def rank_one_exponent(
         The law of h, or its values.
     step_size : float
         η > 0.
-    probabilities : array, shape (N,), optional
-        Of the values; uniform by default.
-    batch_size : int
-        B; h is then the mean over a batch.
-    replacement : bool, optional
-        As in `Sampling`.
+    method : SGD
+        How batches are drawn; h is the mean over a batch.
     rng : int, numpy.random.Generator or None
         Used where the batches are too many to be listed.
 
@@ -47,8 +44,8 @@ def rank_one_exponent(
 
     Raises
     ------
-    ValueError
-        If an argument is invalid; the message names it.
+    NotImplementedError
+        If the method has momentum or weight decay.
 
     Examples
     --------
@@ -58,19 +55,15 @@ def rank_one_exponent(
     -1
     """
     eta = check.step_size(step_size)
-    return (
-        as_signal(curvature, probabilities)
-        .batched(batch_size, replacement, rng)
-        .exponent(1.0, -eta)
-    )
+    as_method(method).require("rank_one_exponent")
+    return as_signal(curvature).batched(method, rng).exponent(1.0, -eta)
 
 
+@check.public()
 def second_order_step(
     curvature: Signal | ArrayLike,
-    probabilities: ArrayLike | None = None,
-    batch_size: int = 1,
+    method: SGD = SGD(),
     *,
-    replacement: bool | None = None,
     rng: int | np.random.Generator | None = 0,
 ) -> float:
     r"""Return −2E[h]/E[h²], above which a saddle attracts to second order in η.
@@ -84,12 +77,8 @@ def second_order_step(
     ----------
     curvature : Signal or array, shape (N,)
         The law of h, or its values, with E h < 0.
-    probabilities : array, shape (N,), optional
-        Of the values; uniform by default.
-    batch_size : int
-        B.
-    replacement : bool, optional
-        As in `Sampling`.
+    method : SGD
+        How batches are drawn; h is the mean over a batch.
     rng : int, numpy.random.Generator or None
         Used where the batches are too many to be listed.
 
@@ -100,14 +89,17 @@ def second_order_step(
     Raises
     ------
     ValueError
-        If E h ≥ 0 (no direction of escape), or an argument is invalid.
+        If E h ≥ 0 (no direction of escape).
+    NotImplementedError
+        If the method has momentum or weight decay.
 
     Examples
     --------
     >>> second_order_step([1.0, -2.0])
     0.4
     """
-    law = as_signal(curvature, probabilities).batched(batch_size, replacement, rng)
+    as_method(method).require("second_order_step")
+    law = as_signal(curvature).batched(method, rng)
     law.require_single()
     if law.mean >= 0:
         raise ValueError(
@@ -117,13 +109,11 @@ def second_order_step(
     return float(-2 * law.mean / law.second_moment)
 
 
+@check.public()
 def rank_one_tail_index(
     curvature: Signal | ArrayLike,
     step_size: float,
-    probabilities: ArrayLike | None = None,
-    batch_size: int = 1,
-    *,
-    replacement: bool | None = None,
+    method: SGD = SGD(),
 ) -> float:
     r"""Return the q > 0 with E|1 − ηh|^q = 1: the moments of order below q converge, above grow.
 
@@ -138,12 +128,8 @@ def rank_one_tail_index(
         The law of h, or its values, with E log|1 − ηh| < 0.
     step_size : float
         η > 0.
-    probabilities : array, shape (N,), optional
-        Of the values; uniform by default.
-    batch_size : int
-        B.
-    replacement : bool, optional
-        As in `Sampling`.
+    method : SGD
+        How batches are drawn; h is the mean over a batch.
 
     Returns
     -------
@@ -154,18 +140,19 @@ def rank_one_tail_index(
     ------
     ValueError
         If the exponent is not negative, or the law has no moments that are known here.
+    NotImplementedError
+        If the method has momentum or weight decay.
 
     Examples
     --------
     >>> round(rank_one_tail_index([1.0, -1.0], 0.5), 12)
     1.0
     """
-    law = as_signal(curvature, probabilities)
+    as_method(method).require("rank_one_tail_index")
+    law, eta = as_signal(curvature), check.step_size(step_size)
     if not isinstance(law, NormalSignal):
-        factors = factor_law(law, "minus", step_size, None, batch_size, replacement=replacement)
-        return tail_index(factors)
-    eta = check.step_size(step_size)
-    law = law.batched(batch_size, replacement)
+        return tail_index(factor_law(law, "minus", eta, method))
+    law = law.batched(method)
     exponent = law.exponent(1.0, -eta)
     if exponent.sign != -1:
         raise ValueError(

@@ -17,6 +17,7 @@ from stabcore import _validation as check
 from stabcore._validation import Array
 from stabcore.problems.signals import FiniteSignal, Signal, as_signal
 from stabcore.saddles.exponents import DIRECTIONS
+from stabcore.sampling import SGD, as_method
 from stabcore.stable_sets import StableSet, intersection, negative_steps
 
 MOST_POLES = 5_000  # beyond, sign changes are found by a scan
@@ -24,15 +25,13 @@ MOST_POLES = 5_000  # beyond, sign changes are found by a scan
 SCAN_POINTS = 1_024
 
 
+@check.public()
 def contracting_steps(
     signal: Signal | ArrayLike,
     direction: str,
-    probabilities: ArrayLike | None = None,
-    batch_size: int = 1,
-    weight_decay: float = 0.0,
+    method: SGD = SGD(),
     *,
     upper: float | None = None,
-    replacement: bool | None = None,
     rng: int | np.random.Generator | None = 0,
 ) -> StableSet:
     r"""Return all step sizes at which Λ₊ (or Λ₋) is negative, as disjoint intervals.
@@ -48,17 +47,11 @@ def contracting_steps(
         The law of xy, or its values.
     direction : str
         "plus" or "minus".
-    probabilities : array, shape (N,), optional
-        Of the values; uniform by default.
-    batch_size : int
-        B.
-    weight_decay : float
-        γ ≥ 0.
+    method : SGD
+        How one trains; its weight decay is that of the neuron.
     upper : float, optional
         Largest step size to look at; by default all of them, or for a scan up to where the exponent
         has become positive for good as far as two more doublings show.
-    replacement : bool, optional
-        As in `Sampling`.
     rng : int, numpy.random.Generator or None
         Used where the batches are too many to be listed.
 
@@ -68,8 +61,8 @@ def contracting_steps(
 
     Raises
     ------
-    ValueError
-        If an argument is invalid; the message names it.
+    NotImplementedError
+        If the method has momentum.
 
     Examples
     --------
@@ -77,9 +70,9 @@ def contracting_steps(
     (0, 1.414214)
     """
     check.choice("direction", direction, DIRECTIONS)
-    decay = check.non_negative("weight_decay", weight_decay)
+    as_method(method).require("contracting_steps", "weight_decay")
     end = math.inf if upper is None else check.step_size(upper, "upper")
-    law = as_signal(signal, probabilities).batched(batch_size, replacement, rng)
+    decay, law = method.weight_decay, as_signal(signal).batched(method, rng)
     law.require_single()
     sign = 1 if direction == "plus" else -1
     if isinstance(law, FiniteSignal) and law.values.size <= MOST_POLES:
@@ -88,14 +81,12 @@ def contracting_steps(
     return _scan(law, sign, decay, upper)
 
 
+@check.public()
 def stable_saddle_steps(
     signal: Signal | ArrayLike,
-    probabilities: ArrayLike | None = None,
-    batch_size: int = 1,
-    weight_decay: float = 0.0,
+    method: SGD = SGD(),
     *,
     upper: float | None = None,
-    replacement: bool | None = None,
     rng: int | np.random.Generator | None = 0,
 ) -> StableSet:
     r"""Return all step sizes at which the saddle attracts (phase III), as disjoint intervals.
@@ -104,7 +95,7 @@ def stable_saddle_steps(
 
     Parameters
     ----------
-    signal, probabilities, batch_size, weight_decay, upper, replacement, rng
+    signal, method, upper, rng
         As in `contracting_steps`.
 
     Returns
@@ -116,20 +107,12 @@ def stable_saddle_steps(
     --------
     Labels flipped with probability 0.4:
 
-    >>> print(stable_saddle_steps([1.0, -1.0], [0.6, 0.4]))
+    >>> print(stable_saddle_steps(FiniteSignal([1.0, -1.0], [0.6, 0.4])))
     (0.3893907, 1.288795)
     """
+    as_method(method).require("stable_saddle_steps", "weight_decay")
     plus, minus = (
-        contracting_steps(
-            signal,
-            direction,
-            probabilities,
-            batch_size,
-            weight_decay,
-            upper=upper,
-            replacement=replacement,
-            rng=rng,
-        )
+        contracting_steps(signal, direction, method, upper=upper, rng=rng)
         for direction in DIRECTIONS
     )
     return intersection([plus, minus])

@@ -12,11 +12,9 @@ from stabcore import _validation as check
 from stabcore._validation import Array
 from stabcore.lyapunov.laws import FiniteLaw
 from stabcore.problems.base import Problem
-from stabcore.sampling import Sampling
+from stabcore.sampling import SGD, as_method
 
 TYPES = ("I", "II", "undecided")
-
-MOST_BATCHES = 20_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +45,13 @@ class SaddleType:
     gradient_norm: float
     tolerance: float
 
+    def __str__(self) -> str:
+        """Return the type with its escape directions."""
+        noise = ", ".join(f"{one:.3g}" for one in self.noise)
+        return f"type {self.kind}, {len(self.noise)} escape directions with noise [{noise}]"
 
+
+@check.public()
 def saddle_type(problem: Problem, point: ArrayLike, *, tolerance: float = 1e-8) -> SaddleType:
     r"""Tell a Type I saddle from a Type II saddle by the gradient noise in its escape directions.
 
@@ -100,7 +104,9 @@ def saddle_type(problem: Problem, point: ArrayLike, *, tolerance: float = 1e-8) 
             f"{eigenvalues[0]:.3g}; a saddle has a negative one."
         )
     directions = vectors.T[eigenvalues < -flat]
-    noise = np.sqrt(problem.probabilities @ (residuals[:, None] * (jacobian @ directions.T)) ** 2)
+    slopes = residuals[:, None] * (jacobian @ directions.T)  # of every row along each direction
+    slopes = slopes.reshape(problem.n_samples, problem.n_outputs, -1).sum(axis=1)
+    noise = np.sqrt(problem.probabilities @ slopes**2)
     kind = "undecided"
     if len(directions):
         kind = "I" if (noise > threshold).any() else "II"
@@ -114,13 +120,13 @@ def saddle_type(problem: Problem, point: ArrayLike, *, tolerance: float = 1e-8) 
     )
 
 
+@check.public()
 def saddle_law(
     problem: Problem,
     point: ArrayLike,
     step_size: float,
-    batch_size: int = 1,
+    method: SGD = SGD(),
     *,
-    replacement: bool | None = None,
     tolerance: float = 1e-10,
 ) -> FiniteLaw:
     r"""Return the law of the factors I − ηH of SGD linearised at a point, H = g gᵀ + φ∇²φ.
@@ -139,10 +145,8 @@ def saddle_law(
     point : array, shape (D,)
     step_size : float
         η > 0.
-    batch_size : int
-        B.
-    replacement : bool, optional
-        As in `Sampling`.
+    method : SGD
+        How batches are drawn, in independent steps: not reshuffled.
     tolerance : float
         Relative size below which a direction counts as one in which nothing moves.
 
@@ -154,7 +158,9 @@ def saddle_law(
     Raises
     ------
     ValueError
-        If an argument is invalid, every H is zero, or there are more than 20,000 batches.
+        If every H is zero, there are too many batches, or they are reshuffled.
+    NotImplementedError
+        If the method has momentum or weight decay.
 
     Examples
     --------
@@ -170,12 +176,14 @@ def saddle_law(
     eta = check.step_size(step_size)
     relative = check.real("tolerance", tolerance, above=0.0)
     theta = _one_point(problem, point)
-    sampling = Sampling(problem.n_samples, batch_size, problem.probabilities, replacement)
-    if sampling.count > MOST_BATCHES:
+    as_method(method).require("saddle_law")
+    if method.reshuffle:
         raise ValueError(
-            f"batch_size {batch_size} makes {sampling.count:,} different batches, more than "
-            f"{MOST_BATCHES:,}; use smaller batches or fewer samples."
+            "the factors of reshuffled batches are not independent; use a method with "
+            "reshuffle=False."
         )
+    law = method.batches(problem.n_samples, problem.probabilities)
+    batches, weights = law.listed()
     hessians = _sample_hessians(problem, theta)
     _, singular, rows = np.linalg.svd(hessians.reshape(-1, theta.size), full_matrices=False)
     if singular[0] == 0:
@@ -186,8 +194,7 @@ def saddle_law(
     if len(span) == theta.size:
         span = np.eye(theta.size)  # everything moves: keep the coordinates of the problem
     reduced = span @ hessians @ span.T
-    batches, weights = sampling.all_batches()
-    means = reduced[batches].mean(axis=1)
+    means = (law.scales[:, None, None] * reduced)[batches].mean(axis=1)
     return FiniteLaw(np.eye(len(span)) - eta * means, weights / weights.sum())
 
 
@@ -201,7 +208,9 @@ def _one_point(problem: Problem, point: ArrayLike, name: str = "point") -> Array
 
 
 def _sample_hessians(problem: Problem, theta: Array) -> Array:
-    """Return g_i g_iᵀ + φ_i ∇²φ_i, the Hessian of every sample's loss, shape (N, D, D)."""
-    jacobian, weights = problem.jacobian(theta), np.diag(problem.residuals(theta))
-    bend = [problem.residual_curvature(theta, one_sample) for one_sample in weights]
-    return jacobian[:, :, None] * jacobian[:, None, :] + np.array(bend)
+    """Return J_iᵀJ_i + Σ_c φ_ic ∇²φ_ic, the Hessian of every sample's loss, shape (N, D, D)."""
+    outputs = problem.n_outputs
+    jacobian = problem.jacobian(theta).reshape(-1, outputs, theta.size)
+    own = np.repeat(np.eye(problem.n_samples), outputs, axis=1) * problem.residuals(theta)
+    bend = [problem.residual_curvature(theta, one_sample) for one_sample in own]
+    return np.swapaxes(jacobian, 1, 2) @ jacobian + np.array(bend)

@@ -8,20 +8,20 @@ from numpy.typing import ArrayLike
 from stabcore import _validation as check
 from stabcore._validation import Array
 from stabcore.problems.base import Problem
-from stabcore.saddles.types import _one_point
-from stabcore.sampling import Sampling
+from stabcore.sampling import SGD, as_method
+from stabcore.simulation.plain import Stepper
 
 
+@check.public()
 def escape_times(
     problem: Problem,
     saddle: ArrayLike,
     starts: ArrayLike,
     step_size: float,
-    radius: float,
+    method: SGD,
     steps: int,
     *,
-    batch_size: int = 1,
-    replacement: bool | None = None,
+    radius: float,
     rng: int | np.random.Generator | None = None,
 ) -> Array:
     r"""Run SGD from each start until |θ − saddle| ≥ radius; return the number of steps it took.
@@ -39,14 +39,12 @@ def escape_times(
         One per run; equal rows are fine, the batches differ.
     step_size : float
         η > 0.
-    radius : float
-        Positive.
+    method : SGD
+        How one trains.
     steps : int
         Most steps per run.
-    batch_size : int
-        B.
-    replacement : bool, optional
-        As in `Sampling`.
+    radius : float
+        Positive.
     rng : int, numpy.random.Generator or None
 
     Returns
@@ -54,28 +52,26 @@ def escape_times(
     array, shape (R,)
         ∞ for a run that was still inside after `steps` steps.
 
-    Raises
-    ------
-    ValueError
-        If an argument is invalid; the message names it.
-
     Examples
     --------
     One neuron on (x, y) = (1, 1): u + w doubles at η = 1, until 2¹⁰ ε = 0.1024 √2 is outside.
 
     >>> from stabcore.problems.models import OneNeuron
-    >>> escape_times(OneNeuron([1.0], [1.0]), [0, 0], [[1e-4, 1e-4]], 1.0, 0.14, 50, rng=0)
+    >>> neuron = OneNeuron([1.0], [1.0])
+    >>> escape_times(neuron, [0, 0], [[1e-4, 1e-4]], 1.0, SGD(), 50, radius=0.14)
     array([10.])
     """
     eta = check.step_size(step_size)
     edge = check.real("radius", radius, above=0.0)
     limit = check.integer("steps", steps)
-    centre = _one_point(problem, saddle, "saddle")
+    check.instance("problem", problem, Problem)
+    centre = check.parameters("saddle", saddle, problem.n_parameters)
+    if centre.ndim != 1:
+        raise ValueError(f"saddle must have 1 dimension, got shape {centre.shape}; pass one point.")
     theta = check.finite_array("starts", starts, ndim=2).copy()
     if theta.shape[1] != centre.size:
         raise ValueError(f"starts must have shape (runs, {centre.size}), got {theta.shape}.")
-    generator = check.generator(rng)
-    sampling = Sampling(problem.n_samples, batch_size, problem.probabilities, replacement)
+    stepper = Stepper(problem, eta, as_method(method), len(theta), check.generator(rng))
     times = np.full(len(theta), np.inf)
     for step in range(limit + 1):
         outside = ~(np.linalg.norm(theta - centre, axis=1) < edge)
@@ -83,5 +79,5 @@ def escape_times(
         theta[outside] = centre  # these runs are over; there nothing overflows
         if step == limit or np.isfinite(times).all():
             break
-        theta = theta - eta * problem.batch_gradient(theta, sampling.draw(len(theta), generator))
+        theta = stepper.step(theta)
     return times

@@ -22,13 +22,14 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from stabcore import _validation as check
-from stabcore._random import next_index, next_subset, run_replicas, stream_states
+from stabcore._constants import EXACT_FLOOR
+from stabcore._random import next_index, next_subset, stream_states
 from stabcore._validation import Array
-from stabcore.sampling import Sampling
+from stabcore.sampling import SGD, as_method
+from stabcore.simulation._batches import compiled_drawing
+from stabcore.simulation._runs import Broadcast, recorded_times
 
 ACTIVATIONS = ("linear", "relu")
-
-FLOOR = 1e-250
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,11 @@ class WideRuns:
     u: Array
     w: Array
 
+    def __str__(self) -> str:
+        """Return the sizes."""
+        runs, width = self.u.shape[1:]
+        return f"{runs} runs of {int(self.times[-1])} steps on {width} neurons"
+
     @property
     def log_norms(self) -> Array:
         """The logarithms of (u_i² + w_i²)^½, shape (T, R, h); −∞ for a neuron below 10⁻²⁵⁰."""
@@ -54,17 +60,17 @@ class WideRuns:
             return np.log(np.hypot(self.u, self.w))
 
 
+@check.public()
 def wide_runs(
     inputs: ArrayLike,
     targets: ArrayLike,
     u: ArrayLike,
     w: ArrayLike,
     step_size: float,
+    method: SGD,
     steps: int,
     *,
     activation: str = "linear",
-    batch_size: int = 1,
-    replacement: bool | None = None,
     record_every: int | None = None,
     rng: int | np.random.Generator | None = None,
 ) -> WideRuns:
@@ -80,13 +86,11 @@ def wide_runs(
         Starts of the R runs.
     step_size : float
         η > 0.
+    method : SGD
+        How batches are drawn.
     steps : int
     activation : str
         "linear" or "relu".
-    batch_size : int
-        B.
-    replacement : bool, optional
-        As in `Sampling`.
     record_every : int, optional
         Record every so many steps; only the start and the end by default.
     rng : int, numpy.random.Generator or None
@@ -98,50 +102,37 @@ def wide_runs(
 
     Raises
     ------
-    ValueError
-        If an argument is invalid or the shapes do not fit together.
+    NotImplementedError
+        If the method has momentum or weight decay.
 
     Examples
     --------
     Three neurons fit y = x together; each keeps its share.
 
-    >>> runs = wide_runs([1.0], [1.0], [[0.1, 0.2, 0.3]], [[0.1, 0.2, 0.3]], 0.1, 500, rng=0)
+    >>> start = [[0.1, 0.2, 0.3]]
+    >>> runs = wide_runs([1.0], [1.0], start, start, 0.1, SGD(), 500, rng=0)
     >>> float((runs.u[-1] * runs.w[-1]).sum().round(9)), (runs.u[-1, 0] / runs.u[-1, 0, 0]).round(9)
     (1.0, array([1., 2., 3.]))
     """
     x, y = _data(inputs, targets)
     check.choice("activation", activation, ACTIVATIONS)
     rate = check.step_size(step_size)
-    limit = check.integer("steps", steps)
-    stride = limit if record_every is None else check.integer("record_every", record_every)
+    as_method(method).require("wide_runs")
     outer, inner = (check.finite_array(*pair, ndim=2) for pair in (("u", u), ("w", w)))
     if outer.shape != inner.shape:
         raise ValueError(
             f"u and w must have one shape (runs, neurons), got {outer.shape} and {inner.shape}."
         )
-    sampling = Sampling(x.size, batch_size, None, replacement)
-    subsets = 0 if sampling.independent else x.size
-    times = np.unique(np.append(np.arange(0, limit + 1, stride), limit))
-    recorded = np.empty((2, times.size, *outer.shape))
-    recorded[:, 0] = outer, inner
+    batches, times = method.batches(x.size), recorded_times(steps, record_every)
+    # Runs in front, so that each core has its own; moved to their place in the end.
+    recorded = np.empty((len(outer), 2, times.size, outer.shape[1]))
+    recorded[:, :, 0] = np.stack([outer, inner], axis=1)
     states = stream_states(check.generator(rng), len(outer))
-
-    def run(part: slice) -> None:
-        _follow(
-            x,
-            y,
-            activation == "relu",
-            sampling.batch_size,
-            subsets,
-            *sampling.alias,
-            rate,
-            times,
-            states[part],
-            recorded[:, :, part],
-        )
-
-    run_replicas(run, len(outer))
-    return WideRuns(times=times, u=recorded[0], w=recorded[1])
+    weights = rate / batches.batch_size * batches.scales
+    shared = x, y, activation == "relu", *compiled_drawing(batches), weights, times
+    Broadcast(u=(len(outer),)).run(_follow, shared, states, recorded)
+    moved = np.ascontiguousarray(np.moveaxis(recorded, 0, 2))
+    return WideRuns(times=times, u=moved[0], w=moved[1])
 
 
 def _data(inputs: ArrayLike, targets: ArrayLike) -> tuple[Array, Array]:
@@ -158,21 +149,32 @@ def _data(inputs: ArrayLike, targets: ArrayLike) -> tuple[Array, Array]:
 
 @njit(nogil=True, cache=True)
 def _follow(  # type: ignore[no-untyped-def]
-    inputs, targets, relu, batch_size, subsets, threshold, alias, rate, times, states, recorded
+    inputs,
+    targets,
+    relu,
+    batch_size,
+    subsets,
+    advance,
+    threshold,
+    alias,
+    weights,
+    times,
+    states,
+    recorded,
 ):
     """Iterate u ± |w| (linear: u ± w) of each neuron, and record u and w at `times`."""
     # Neurons that see the same inputs are multiplied by the same factor: 1 − pull of their group
     # for a, 1 + pull for b. A linear layer is one group; of ReLU neurons those with w < 0 are
     # group 1. In these coordinates no small one is lost to the rounding of a large one.
-    runs, width = recorded.shape[2:]
-    permutation = np.arange(subsets)
+    runs, width = recorded.shape[0], recorded.shape[3]
     a, b = np.zeros(width), np.zeros(width)
     group = np.zeros(width, np.int64)
     slope, pull = np.zeros(2), np.zeros(2)
     for run in range(runs):
         state = states[run]
+        permutation, used = np.arange(subsets), 0
         for i in range(width):
-            u, w = recorded[0, 0, run, i], recorded[1, 0, run, i]
+            u, w = recorded[run, 0, 0, i], recorded[run, 1, 0, i]
             group[i] = 1 if relu and w < 0.0 else 0
             w = -w if group[i] == 1 else w
             a[i], b[i] = u + w, u - w
@@ -181,24 +183,28 @@ def _follow(  # type: ignore[no-untyped-def]
                 slope[:], pull[:] = 0.0, 0.0
                 for i in range(width):
                     slope[group[i]] += 0.25 * (a[i] - b[i]) * (a[i] + b[i])
+                rest = permutation[used:]
                 if subsets > 0:
-                    next_subset(state, permutation, batch_size)
+                    next_subset(state, rest, batch_size)
+                    used = (used + advance) % subsets
                 for member in range(batch_size):
                     if subsets > 0:
-                        sample = permutation[member]
+                        x, y = inputs[rest[member]], targets[rest[member]]
+                        weight = weights[rest[member]]
                     else:
-                        sample = next_index(state, threshold, alias)
-                    x, seen_by = inputs[sample], 0
+                        fresh = next_index(state, threshold, alias)
+                        x, y, weight = inputs[fresh], targets[fresh], weights[fresh]
+                    seen_by = 0
                     if relu and x < 0.0:
                         x, seen_by = -x, 1
-                    error = slope[seen_by] * x - targets[sample]
-                    pull[seen_by] += rate / batch_size * error * x
+                    error = slope[seen_by] * x - y
+                    pull[seen_by] += weight * error * x
                 for i in range(width):
                     if relu and a[i] == b[i]:  # w = 0: the neuron sees nothing
                         continue
                     a[i] *= 1.0 - pull[group[i]]
                     b[i] *= 1.0 + pull[group[i]]
-                    if abs(a[i]) + abs(b[i]) < FLOOR:
+                    if abs(a[i]) + abs(b[i]) < EXACT_FLOOR:
                         a[i], b[i] = 0.0, 0.0
                     if relu and a[i] < b[i]:  # w has changed its sign
                         a[i], b[i] = b[i], a[i]
@@ -206,5 +212,5 @@ def _follow(  # type: ignore[no-untyped-def]
             for i in range(width):
                 w = 0.5 * (a[i] - b[i])
                 finite = np.isfinite(a[i]) and np.isfinite(b[i])
-                recorded[0, record, run, i] = 0.5 * (a[i] + b[i]) if finite else np.nan
-                recorded[1, record, run, i] = (-w if group[i] == 1 else w) if finite else np.nan
+                recorded[run, 0, record, i] = 0.5 * (a[i] + b[i]) if finite else np.nan
+                recorded[run, 1, record, i] = (-w if group[i] == 1 else w) if finite else np.nan

@@ -25,8 +25,10 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from stabcore import _validation as check
-from stabcore._random import next_word, run_replicas, stream_states
+from stabcore._random import next_word, stream_states
 from stabcore._validation import Array
+from stabcore.sampling import SGD, as_method
+from stabcore.simulation._runs import Broadcast, positive_rates
 
 FLOOR = 1e-100  # its cube is still a float
 
@@ -56,6 +58,15 @@ class NoisyMatrixRuns:
     diverged: NDArray[np.bool_]
     steps: NDArray[np.int64]
 
+    def __str__(self) -> str:
+        """Return the numbers of runs by rank."""
+        ranks, counts = np.unique(self.rank, return_counts=True)
+        parts = (
+            f"{count} {'diverged' if rank < 0 else f'of rank {rank}'}"
+            for rank, count in zip(ranks.tolist(), counts.tolist(), strict=True)
+        )
+        return f"{self.rank.size} runs: {', '.join(parts)}"
+
     @property
     def rank(self) -> NDArray[np.int64]:
         """Number of directions with |a_k| or |b_k| above 10⁻¹² at the end; −1 if diverged."""
@@ -63,14 +74,15 @@ class NoisyMatrixRuns:
         return np.where(self.diverged, -1, alive.sum(axis=-1))
 
 
+@check.public()
 def noisy_matrix_runs(
     strengths: ArrayLike,
     noise: ArrayLike,
     step_size: ArrayLike,
+    method: SGD,
     steps: int,
     starts: tuple[ArrayLike, ArrayLike],
     *,
-    batch_size: ArrayLike = 1,
     rng: int | np.random.Generator | None = None,
 ) -> NoisyMatrixRuns:
     r"""Run SGD on ½‖UVᵀ − Y‖², one run per element of the broadcast arguments.
@@ -83,13 +95,13 @@ def noisy_matrix_runs(
         The singular values s_k of the mean of Y.
     noise, step_size : arrays
         σ ≥ 0 and η > 0.
+    method : SGD
+        With a batch size of at most 64, and nothing else: every observation is new.
     steps : int
         Most steps per run.
     starts : pair of arrays, shapes (..., d, r)
         The rows Uᵀp_k and Vᵀq_k at the start: U and V themselves when p_k and q_k are the unit
         vectors. Rotating the p_k and q_k changes nothing else.
-    batch_size : array of int
-        B, at most 64.
     rng : int, numpy.random.Generator or None
         Same seed, same result, on any number of cores.
 
@@ -99,15 +111,15 @@ def noisy_matrix_runs(
 
     Raises
     ------
-    ValueError
-        If an argument is invalid or the shapes do not fit together.
+    NotImplementedError
+        If the method has momentum or weight decay.
 
     Examples
     --------
     Signals 1 and 0.05 in noise 0.6, at η = ½: the weak direction dies.
 
     >>> start = np.full((2, 2), 0.1) + 0.1 * np.eye(2)
-    >>> runs = noisy_matrix_runs([1.0, 0.05], 0.6, 0.5, 5000, (start, start), rng=0)
+    >>> runs = noisy_matrix_runs([1.0, 0.05], 0.6, 0.5, SGD(), 5000, (start, start), rng=0)
     >>> int(runs.rank)
     1
     """
@@ -119,55 +131,38 @@ def noisy_matrix_runs(
             f"starts must be two arrays of one shape (..., {values.size}, r), got shapes "
             f"{left.shape} and {right.shape}."
         )
-    sizes = check.finite_array("batch_size", batch_size)
-    if not (sizes == np.clip(np.floor(sizes), 1, LARGEST_BATCH)).all():
-        raise ValueError(
-            f"batch_size must be whole numbers from 1 to {LARGEST_BATCH}, got values from "
-            f"{sizes.min():g} to {sizes.max():g}."
-        )
-    try:
-        shape = np.broadcast_shapes(deviation.shape, rate.shape, sizes.shape, left.shape[:-2])
-    except ValueError as error:
-        raise ValueError(
-            f"noise, step_size, batch_size of shapes {deviation.shape}, {rate.shape}, "
-            f"{sizes.shape} and starts of leading shape {left.shape[:-2]} do not broadcast."
-        ) from error
-
-    def flat(part: Array) -> Array:
-        return np.array(np.broadcast_to(part, shape)).reshape(-1)
-
-    full = (*shape, *left.shape[-2:])
-    plus, minus = (
-        np.array(np.broadcast_to(part, full)).reshape(-1, *full[-2:])
-        for part in (left + right, left - right)
-    )
-    eta, sigma, batch = flat(rate), flat(deviation), flat(sizes).astype(np.int64)
-    states = stream_states(check.generator(rng), eta.size)
-    diverged, taken = np.zeros(eta.size, np.bool_), np.zeros(eta.size, np.int64)
-
-    def run(part: slice) -> None:
-        _follow(
-            values,
-            sigma[part],
-            eta[part],
-            batch[part],
-            limit,
-            states[part],
-            plus[part],
-            minus[part],
-            diverged[part],
-            taken[part],
-        )
-
-    run_replicas(run, eta.size)
+    batch = _batch_size(method)
+    leading = left.shape[:-2]
+    runs = Broadcast(noise=deviation.shape, step_size=rate.shape, starts=leading)
+    plus, minus = runs.rows(left + right, 2), runs.rows(left - right, 2)
+    states = stream_states(check.generator(rng), runs.size)
+    diverged, taken = np.zeros(runs.size, np.bool_), np.zeros(runs.size, np.int64)
+    own = runs.flat(deviation), runs.flat(rate), states, plus, minus, diverged, taken
+    runs.run(_follow, (values, batch, limit), *own)
     with np.errstate(divide="ignore"):
         logs = [np.log(np.linalg.norm(part, axis=-1)) for part in (plus, minus)]
     return NoisyMatrixRuns(
-        log_plus=logs[0].reshape(*shape, values.size),
-        log_minus=logs[1].reshape(*shape, values.size),
-        diverged=diverged.reshape(shape),
-        steps=taken.reshape(shape),
+        log_plus=runs.shaped(logs[0]),
+        log_minus=runs.shaped(logs[1]),
+        diverged=runs.shaped(diverged),
+        steps=runs.shaped(taken),
     )
+
+
+def _batch_size(method: SGD) -> int:
+    """Return the batch size of a method that says nothing else."""
+    as_method(method).require("noisy_matrix_runs")
+    if method.batch_size is None or method != SGD(batch_size=method.batch_size):
+        raise ValueError(
+            f"method is {method}, but every observation is new: there is no data set to draw from; "
+            "pass SGD(batch_size=...) and nothing else."
+        )
+    if method.batch_size > LARGEST_BATCH:
+        raise ValueError(
+            f"batch_size must be at most {LARGEST_BATCH} here, got {method.batch_size}: the signs "
+            "of a batch are the bits of one random word."
+        )
+    return method.batch_size
 
 
 def _arguments(
@@ -175,19 +170,15 @@ def _arguments(
 ) -> tuple[Array, Array, Array]:
     """Validate what the exponents and the runs have in common."""
     values = check.finite_array("strengths", strengths, ndim=1)
-    deviation = check.finite_array("noise", noise)
-    rate = check.finite_array("step_size", step_size)
-    if (deviation < 0).any() or (rate <= 0).any():
-        raise ValueError(
-            "noise must be at least 0 and step_size positive, got a smallest noise of "
-            f"{deviation.min():g} and a smallest step_size of {rate.min():g}."
-        )
+    deviation, rate = check.finite_array("noise", noise), positive_rates(step_size)
+    if (deviation < 0).any():
+        raise ValueError(f"noise must be at least 0, got a smallest of {deviation.min():g}.")
     return values, deviation, rate
 
 
 @njit(nogil=True, cache=True)
 def _follow(  # type: ignore[no-untyped-def]
-    strengths, noise, rates, batches, limit, states, plus, minus, diverged, taken
+    strengths, size, limit, noise, rates, states, plus, minus, diverged, taken
 ):
     """Iterate a and b of each run until all rows vanish, one diverges, or the steps run out."""
     directions, width = plus.shape[1:]
@@ -197,7 +188,7 @@ def _follow(  # type: ignore[no-untyped-def]
     for run in range(plus.shape[0]):
         state = states[run]
         a[:], b[:] = plus[run], minus[run]
-        eta, sigma, size = rates[run], noise[run], batches[run]
+        eta, sigma = rates[run], noise[run]
         shift, share = np.uint64(64 - size), 2.0 / size
         step = 0
         while step < limit:

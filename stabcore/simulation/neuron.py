@@ -25,26 +25,28 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from stabcore import _validation as check
+from stabcore._constants import EXACT_CEILING, EXACT_FLOOR
 from stabcore._random import (
     alias_table,
+    next_index,
     next_subset,
     next_uniform,
     next_word,
-    run_replicas,
     stream_states,
 )
 from stabcore._validation import Array
 from stabcore.problems.models import NeuronFate, OneNeuron
-from stabcore.problems.signals import FiniteSignal, GaussianSignal, LabelFlips, NormalSignal, Signal
-from stabcore.sampling import Sampling
+from stabcore.problems.normal_signals import NormalSignal, RegressionSignal
+from stabcore.problems.signals import FiniteSignal, LabelFlips, Signal, fresh_batch_size
+from stabcore.sampling import SGD, as_method
+from stabcore.simulation._batches import compiled_drawing
+from stabcore.simulation._runs import Broadcast, positive_rates
 
 FLOOR = 1e-250
 
 CEILING = 1e150
 
 SMALL = 1e-6  # of the uw that fits: a run below it at the end may be on its way to the saddle
-
-MOST_LISTED = 4_096  # batches in a table; more are drawn sample by sample
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +71,13 @@ class NeuronRuns:
     steps: NDArray[np.int64]
     turned: NDArray[np.int64]
 
+    def __str__(self) -> str:
+        """Return the numbers of runs by fate."""
+        counts = ", ".join(
+            f"{int((self.fate == one).sum())} {one.name.lower()}" for one in NeuronFate
+        )
+        return f"{self.fate.size} runs: {counts}"
+
     def share(self, fate: NeuronFate, axis: int | Sequence[int] | None = -1) -> Array:
         """Return the share of runs with this fate, over one axis (the replicas) or all (None).
 
@@ -85,18 +94,17 @@ class NeuronRuns:
         return np.asarray((self.fate == fate).mean(axis=over))
 
 
+@check.public()
 def neuron_runs(
     data: Signal | OneNeuron,
     u: ArrayLike,
     w: ArrayLike,
     step_size: ArrayLike,
+    method: SGD,
     steps: int,
     *,
-    batch_size: int = 1,
-    weight_decay: ArrayLike = 0.0,
-    replacement: bool | None = None,
     rng: int | np.random.Generator | None = None,
-    floor: float = FLOOR,
+    floor: float = EXACT_FLOOR,
     radius: float | None = None,
 ) -> NeuronRuns:
     r"""Run SGD on ½(uwx − y)², one run per element of the broadcast arguments.
@@ -124,14 +132,11 @@ def neuron_runs(
         Starts.
     step_size : array
         η > 0.
+    method : SGD
+        How one trains. Only a data set has samples to draw without replacement, in epochs or with
+        other probabilities, and a whole of them (`batch_size` None).
     steps : int
         Most steps per run; a run stops when both coordinates vanish or one diverges.
-    batch_size : int
-        B.
-    weight_decay : array
-        γ ≥ 0, of the term (γ/2)(u² + w²).
-    replacement : bool, optional
-        For data sets, as in `Sampling`.
     rng : int, numpy.random.Generator or None
         Same seed, same result, on any number of cores.
     floor : float
@@ -145,8 +150,8 @@ def neuron_runs(
 
     Raises
     ------
-    ValueError
-        If an argument is invalid or the shapes do not fit together.
+    NotImplementedError
+        If the method has momentum.
     TypeError
         If `data` is neither a law nor a `OneNeuron`.
 
@@ -154,83 +159,46 @@ def neuron_runs(
     --------
     Labels flipped with probability ½, step size ½: SGD falls into the saddle.
 
-    >>> runs = neuron_runs(LabelFlips(0.5), [0.3, 0.2], 0.1, 0.5, 20_000, rng=0)
+    >>> runs = neuron_runs(LabelFlips(0.5), [0.3, 0.2], 0.1, 0.5, SGD(), 20_000, rng=0)
     >>> [NeuronFate(fate).name for fate in runs.fate]
     ['ORIGIN', 'ORIGIN']
     """
     law = _law(data)
     limit = check.integer("steps", steps)
+    as_method(method).require("neuron_runs", "weight_decay")
     low = check.real("floor", floor, above=0.0, below=1.0)
-    high = CEILING if radius is None else check.real("radius", radius, above=low, below=CEILING)
+    far = EXACT_CEILING
+    high = far if radius is None else check.real("radius", radius, above=low, below=far)
     starts = check.finite_array("u", u), check.finite_array("w", w)
-    rates = check.finite_array("step_size", step_size)
-    decays = check.finite_array("weight_decay", weight_decay)
-    if (rates <= 0).any() or (decays < 0).any():
-        raise ValueError(
-            "step_size must be positive and weight_decay at least 0, got a smallest step_size of "
-            f"{rates.min():g} and weight_decay of {decays.min():g}."
-        )
-    family = np.shape(law.mean)
-    try:
-        shape = np.broadcast_shapes(*(part.shape for part in (*starts, rates, decays)), family)
-    except ValueError as error:
-        raise ValueError(
-            f"u, w, step_size, weight_decay of shapes {starts[0].shape}, {starts[1].shape}, "
-            f"{rates.shape}, {decays.shape} and data of shape {family} do not broadcast."
-        ) from error
-
-    def flat(part: Any) -> Any:
-        return np.array(np.broadcast_to(part, shape)).reshape(-1)
-
-    a, b = flat(starts[0] + starts[1]), flat(starts[0] - starts[1])
+    rates, family = positive_rates(step_size), np.shape(law.mean)
+    runs = Broadcast(u=starts[0].shape, w=starts[1].shape, step_size=rates.shape, data=family)
+    a, b = runs.flat(starts[0] + starts[1]), runs.flat(starts[0] - starts[1])
     before = np.abs(a), np.abs(b)
-    eta, keep = flat(rates), flat(1 - rates * decays)
-    sampler = _Sampler(law, batch_size, replacement)
-    row = flat(np.arange(math.prod(family)).reshape(family))
+    row = runs.flat(np.arange(math.prod(family)).reshape(family))
+    eta, keep = runs.flat(rates), runs.flat(1 - rates * method.weight_decay)
     states = stream_states(check.generator(rng), a.size)
-    diverged = np.zeros(a.size, np.bool_)  # or left the neighbourhood
+    left = np.zeros(a.size, np.bool_)  # diverged, or left the neighbourhood
     taken, turned = np.zeros(a.size, np.int64), np.zeros(a.size, np.int64)
-
-    def run(part: slice) -> None:
-        _follow(
-            *sampler.arguments,
-            row[part],
-            eta[part],
-            keep[part],
-            limit,
-            low,
-            high,
-            states[part],
-            a[part],
-            b[part],
-            diverged[part],
-            taken[part],
-            turned[part],
-        )
-
-    run_replicas(run, a.size)
+    own = row, eta, keep, states, a, b, left, taken, turned
+    runs.run(_follow, (*_drawing(law, method), limit, low, high), *own)
     with np.errstate(divide="ignore"):
         plus, minus = np.log(np.abs(a)), np.log(np.abs(b))
-    right = (plus > minus) == (flat(np.asarray(law.mean)) >= 0)
     if radius is None:
-        fitting = flat(np.sqrt(law.second_moment) / law.mean_square_input)
+        fitting = runs.flat(np.sqrt(law.second_moment) / law.mean_square_input)
         with np.errstate(over="ignore", invalid="ignore"):
             large = np.abs(a * a - b * b) > 4 * SMALL * fitting
-        decided = large & (2 * turned <= taken) & ~diverged
+        decided = large & (2 * turned <= taken) & ~left
     else:
-        other = np.where(plus > minus, np.abs(b) < before[1], np.abs(a) < before[0])
-        decided = other & diverged
+        decided = left & np.where(plus > minus, np.abs(b) < before[1], np.abs(a) < before[0])
+    right = (plus > minus) == (runs.flat(np.asarray(law.mean)) >= 0)
     fate = np.select(
-        [decided & right, decided, diverged, np.maximum(plus, minus) == -math.inf],
+        [decided & right, decided, left, np.maximum(plus, minus) == -math.inf],
         [NeuronFate.CORRECT, NeuronFate.INCORRECT, NeuronFate.DIVERGENT, NeuronFate.ORIGIN],
         NeuronFate.UNDECIDED,
     ).astype(np.int64)
+    parts = (runs.shaped(part) for part in (plus, minus, fate, taken, turned))
     return NeuronRuns(
-        log_plus=plus.reshape(shape),
-        log_minus=minus.reshape(shape),
-        fate=fate.reshape(shape),
-        steps=taken.reshape(shape),
-        turned=turned.reshape(shape),
+        **dict(zip(("log_plus", "log_minus", "fate", "steps", "turned"), parts, strict=True))
     )
 
 
@@ -238,53 +206,60 @@ def _law(data: Signal | OneNeuron) -> Signal:
     """Return the law of a data set."""
     if isinstance(data, OneNeuron):
         return FiniteSignal.from_data(data.inputs[:, 0], data.targets, data.probabilities)
-    if not isinstance(data, FiniteSignal | GaussianSignal | NormalSignal):
+    if not isinstance(data, FiniteSignal | RegressionSignal | NormalSignal):
         raise TypeError(
-            f"data must be a FiniteSignal, LabelFlips, GaussianSignal, NormalSignal or OneNeuron, "
-            f"got {type(data).__name__}; for arrays use FiniteSignal.from_data(inputs, targets)."
+            "data must be a FiniteSignal, LabelFlips, RegressionSignal, NormalSignal or "
+            f"OneNeuron, got {type(data).__name__}; for arrays use FiniteSignal.from_data(inputs, targets)."
         )
     return data
 
 
-class _Sampler:
-    """The data as the compiled loop wants them: tables per member of the family."""
-
-    def __init__(self, law: Signal, batch_size: int, replacement: bool | None) -> None:
-        size = check.integer("batch_size", batch_size)
-        inputs, subsets = -1, 0
-        tables, parameters = _tables(FiniteSignal([0.0])), np.zeros((1, 2))
-        if isinstance(law, FiniteSignal):
-            if isinstance(law, LabelFlips):
-                law, size = law.batched(size), 1
-            else:
-                sampling = Sampling(law.values.shape[-1], size, law.weights, replacement)
-                if sampling.count <= MOST_LISTED:
-                    law, size = law.batched(size, replacement), 1
-                elif not sampling.independent:
-                    subsets = sampling.n_samples
-            tables = _tables(law)
-        elif isinstance(law, GaussianSignal):
-            inputs = size = size * law.batch_size
-            parameters = np.stack([law.slope, law.noise], axis=-1).reshape(-1, 2)
-        else:
-            assert isinstance(law, NormalSignal)  # x = 1
-            law, size, inputs = law.batched(size), 1, 0
-            parameters = np.stack([law.mean, law.deviation], axis=-1).reshape(-1, 2)
-        self.arguments = (inputs, size, subsets, *tables, parameters, *_ziggurat())
+def _drawing(law: Signal, method: SGD) -> tuple[Any, ...]:
+    """Return the data as the compiled loop wants them: how to draw, and tables per member."""
+    inputs, parameters = -1, np.zeros((1, 2))
+    unused = *_tables(np.zeros(1), np.zeros(1), np.ones(1)), *_ziggurat()
+    if isinstance(law, FiniteSignal) and not isinstance(law, LabelFlips):
+        return inputs, *_data_set(law, method), parameters, *_ziggurat()
+    size = fresh_batch_size(law, method)
+    if isinstance(law, FiniteSignal):
+        tables = _tables(law.squares, law.values, law.weights)
+        return inputs, size, 0, 0, *tables, parameters, *_ziggurat()
+    if isinstance(law, RegressionSignal):
+        inputs = size = size * law.batch_size
+        parameters = np.stack([law.slope, law.noise], axis=-1).reshape(-1, 2)
+    else:
+        assert isinstance(law, NormalSignal)  # x = 1, and the mean of normal z is normal
+        deviation = law.deviation / math.sqrt(size)
+        inputs, size = 0, 1
+        parameters = np.stack([law.mean, deviation], axis=-1).reshape(-1, 2)
+    return inputs, size, 0, 0, *unused[:4], parameters, *unused[4:]
 
 
-def _tables(law: FiniteSignal) -> tuple[Array, Array, Array, NDArray[np.int64]]:
+def _data_set(law: FiniteSignal, method: SGD) -> tuple[Any, ...]:
+    """Return how to draw the samples of a data set, and their tables."""
+    if method.batch_size is None:
+        mean = law.mean_square_input[..., None], law.mean[..., None]
+        return 1, 0, 0, *_tables(*mean, np.ones(1))
+    batches = method.batches(law.values.shape[-1], law.weights)
+    size, subsets, advance, *_ = compiled_drawing(batches)
+    scaled = law.squares * batches.scales, law.values * batches.scales
+    return size, subsets, advance, *_tables(*scaled, batches.probabilities)
+
+
+def _tables(
+    squares: Array, values: Array, weights: Array
+) -> tuple[Array, Array, Array, NDArray[np.int64]]:
     """Return x², xy and the alias table of every member of a family, shape (members, N)."""
-    family, size = np.shape(law.mean), law.values.shape[-1]
-    squares, values, weights = (
-        np.array(np.broadcast_to(part, (*family, size))).reshape(-1, size)
-        for part in (law.squares, law.values, law.weights)
+    family = np.broadcast_shapes(squares.shape, values.shape, weights.shape)
+    s, z, w = (
+        np.array(np.broadcast_to(part, family)).reshape(-1, family[-1])
+        for part in (squares, values, weights)
     )
-    if law.weights.ndim == 1:
-        threshold, alias = alias_table(law.weights)
-        return squares, values, threshold[None], alias[None]
-    thresholds, aliases = zip(*(alias_table(row) for row in weights), strict=True)
-    return squares, values, np.array(thresholds), np.array(aliases)
+    if weights.ndim == 1:
+        threshold, alias = alias_table(weights)
+        return s, z, threshold[None], alias[None]
+    thresholds, aliases = zip(*(alias_table(row) for row in w), strict=True)
+    return s, z, np.array(thresholds), np.array(aliases)
 
 
 @njit(nogil=True, cache=True)
@@ -292,6 +267,7 @@ def _follow(  # type: ignore[no-untyped-def]
     inputs,
     batch_size,
     subsets,
+    advance,
     squares,
     values,
     thresholds,
@@ -299,12 +275,12 @@ def _follow(  # type: ignore[no-untyped-def]
     parameters,
     edges,
     heights,
-    rows,
-    rates,
-    keeps,
     limit,
     floor,
     ceiling,
+    rows,
+    rates,
+    keeps,
     states,
     plus,
     minus,
@@ -320,7 +296,7 @@ def _follow(  # type: ignore[no-untyped-def]
         threshold, alias = thresholds[row % len(thresholds)], aliases[row % len(aliases)]
         first, second = parameters[row % len(parameters)]
         start = 0.0 if inputs > 0 else 1.0
-        permutation = np.arange(subsets)
+        permutation, used = np.arange(subsets), 0
         step, turn = 0, 0
         larger = abs(a) > abs(b)
         while True:
@@ -335,17 +311,19 @@ def _follow(  # type: ignore[no-untyped-def]
                 break
             s, z = 0.0, 0.0
             if inputs < 0:
-                if batch_size == 1:
-                    index = _next_index(state, threshold, alias)
+                if batch_size == 1 and subsets == 0:
+                    index = next_index(state, threshold, alias)
                     s, z = square[index], value[index]
                 else:
+                    rest = permutation[used:]
                     if subsets > 0:
-                        next_subset(state, permutation, batch_size)
+                        next_subset(state, rest, batch_size)
+                        used = (used + advance) % subsets
                     for j in range(batch_size):
                         if subsets > 0:
-                            index = np.uint64(permutation[j])
+                            index = np.uint64(rest[j])
                         else:
-                            index = _next_index(state, threshold, alias)
+                            index = next_index(state, threshold, alias)
                         s += square[index]
                         z += value[index]
                     s /= batch_size
@@ -413,12 +391,3 @@ def _next_normal(state, edges, heights):  # type: ignore[no-untyped-def]
             if height < np.exp(-0.5 * x * x):
                 break
     return x
-
-
-@njit(inline="always")
-def _next_index(state, threshold, alias):  # type: ignore[no-untyped-def]
-    """Return an index drawn from an alias table, unsigned and without a branch to mispredict."""
-    scaled = next_uniform(state) * threshold.size
-    column = np.uint64(scaled)
-    other = np.uint64(alias[column])
-    return other if scaled - column >= threshold[column] else column

@@ -22,19 +22,19 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from stabcore import _validation as check
-from stabcore._random import next_index, next_subset, run_replicas, stream_states
+from stabcore._constants import EXACT_CEILING, EXACT_FLOOR
+from stabcore._random import next_index, next_subset, stream_states
 from stabcore._validation import Array
-from stabcore.problems.factorised import ReluPair, ScalarFactorization
-from stabcore.sampling import Sampling
-
-FLOOR = 1e-250
-
-CEILING = 1e150
+from stabcore.problems.base import declared_product
+from stabcore.problems.factorised import ScalarFactorization
+from stabcore.sampling import SGD, as_method
+from stabcore.simulation._batches import compiled_drawing
+from stabcore.simulation._runs import Broadcast
 
 UNDECIDED, CONVERGED, DEAD, DIVERGED = range(4)  # plain integers for the compiled loop
 
 
-class Fate(IntEnum):
+class PairFate(IntEnum):
     """How a run in exact coordinates ended."""
 
     UNDECIDED = UNDECIDED
@@ -56,7 +56,7 @@ class ExactRuns:
     delta, s : arrays, shape (R,)
         Where each run stopped; for a converged one s tells which minimum it found.
     fate : array of int, shape (R,)
-        Values of `Fate`.
+        Values of `PairFate`.
     steps : array of int, shape (R,)
         Steps taken until the fate was decided.
     history : array, shape (T, R)
@@ -70,25 +70,32 @@ class ExactRuns:
     steps: NDArray[np.int64]
     history: Array
 
-    def share(self, fate: Fate) -> float:
+    def __str__(self) -> str:
+        """Return the numbers of runs by fate."""
+        counts = ", ".join(
+            f"{int((self.fate == fate).sum())} {fate.name.lower()}" for fate in PairFate
+        )
+        return f"{self.fate.size} runs: {counts}"
+
+    def share(self, fate: PairFate) -> float:
         """Return the share of runs with this fate."""
         return float((self.fate == fate).mean())
 
     @property
     def limits(self) -> Array:
         """The minima found: s of the converged runs."""
-        return np.asarray(self.s[self.fate == Fate.CONVERGED])
+        return np.asarray(self.s[self.fate == PairFate.CONVERGED])
 
 
+@check.public()
 def exact_runs(
     problem: ScalarFactorization,
     delta: ArrayLike,
     s: ArrayLike,
     step_size: float,
+    method: SGD,
     steps: int,
     *,
-    batch_size: int | None = 1,
-    probabilities: ArrayLike | None = None,
     rng: int | np.random.Generator | None = None,
     record_every: int = 0,
 ) -> ExactRuns:
@@ -103,12 +110,10 @@ def exact_runs(
         Starts, s ≥ 2|1 − δ|; for a `ReluPair` δ < 1 (the network is alive).
     step_size : float
         η > 0.
+    method : SGD
+        How batches are drawn.
     steps : int
         Most steps per run; a run stops when its fate is decided.
-    batch_size : int or None
-        B, or None for gradient descent.
-    probabilities : array, shape (N,), optional
-        Those of the problem by default.
     rng : int, numpy.random.Generator or None
         Same seed, same result, on any number of cores.
     record_every : int
@@ -121,72 +126,65 @@ def exact_runs(
     Raises
     ------
     ValueError
-        If an argument is invalid or a start is not a point of the problem.
+        If a start is not a point of the problem.
+    NotImplementedError
+        If the method has momentum or weight decay.
 
     Examples
     --------
     Gradient descent on ½(1 − θ₁θ₂)²:
 
-    >>> runs = exact_runs(ScalarFactorization(), [0.1], [2.5], 0.3, 2_000, batch_size=None)
-    >>> Fate(runs.fate[0]).name, bool(runs.limits[0] > 2)
+    >>> from stabcore import GD
+    >>> runs = exact_runs(ScalarFactorization(), [0.1], [2.5], 0.3, GD, 2_000)
+    >>> PairFate(runs.fate[0]).name, bool(runs.limits[0] > 2)
     ('CONVERGED', True)
     """
     rate = check.step_size(step_size)
     limit = check.integer("steps", steps)
     stride = check.integer("record_every", record_every, minimum=0)
     check.instance("problem", problem, ScalarFactorization)
+    as_method(method).require("exact_runs")
+    model = declared_product(problem)
+    if model is None:
+        raise TypeError(
+            f"{type(problem).__name__} changes the loss of the factorisation it derives from: it "
+            "has no exact coordinates; use stochastic_gradient_descent."
+        )
+    first, second = _starts(delta, s, relu=model.relu)
+    batches = method.batches(problem.n_samples, problem.probabilities)
+    rates = rate * problem.curvatures * batches.scales
+    if batches.full_batch:  # gradient descent: one sample that has the mean curvature
+        rates, batches = np.array([rates.mean()]), SGD().batches(1)
+    count = first.size
+    states = stream_states(check.generator(rng), count)
+    fate, taken = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    history = np.full((count, limit // stride + 1 if stride else 0), np.nan)
+    shared = rates, *compiled_drawing(batches), model.relu, limit, stride
+    runs = Broadcast(delta=first.shape)
+    runs.run(_follow, shared, states, first, second, fate, taken, history)
+    # s ≥ 2|1 − δ|, of which rounding may fall just short; a run that diverged may be at infinity.
+    kept = fate != DIVERGED
+    second[kept] = np.maximum(second[kept], 2 * np.abs(1 - first[kept]))
+    return ExactRuns(delta=first, s=second, fate=fate, steps=taken, history=history.T)
+
+
+def _starts(delta: ArrayLike, s: ArrayLike, *, relu: bool) -> tuple[Array, Array]:
+    """Return the starts, flat, refusing those that are not points of the problem."""
     starts = check.finite_array("delta", delta), check.finite_array("s", s)
-    try:
-        first, second = (part.reshape(-1).copy() for part in np.broadcast_arrays(*starts))
-    except ValueError as error:
-        raise ValueError(
-            f"delta and s must have the same shape, got {starts[0].shape} and {starts[1].shape}."
-        ) from error
+    runs = Broadcast(delta=starts[0].shape, s=starts[1].shape)
+    first, second = (runs.flat(part) for part in starts)
     gaps = second / 2 - np.abs(1 - first)  # halves: twice the largest number would overflow
     if (gaps < -1e-12 * np.abs(1 - first)).any():
         raise ValueError(
             "s must be at least 2|1 - delta|, since θ₁² + θ₂² ≥ 2|θ₁θ₂|; "
             f"the smallest s - 2|1 - delta| is {2 * float(gaps.min()):.3g}."
         )
-    relu = isinstance(problem, ReluPair)
     if relu and (first >= 1).any():
         raise ValueError(
             f"delta must be below 1 for a ReluPair (θ > 0), got {first.max():.6g}: the network is "
             "dead there and stays so."
         )
-    weights = problem.probabilities if probabilities is None else probabilities
-    sampling = Sampling(problem.n_samples, 1 if batch_size is None else batch_size, weights)
-    rates = rate * problem.curvatures
-    if batch_size is None:  # gradient descent: one sample that has the mean curvature
-        rates, sampling = np.array([rates @ sampling.probabilities]), Sampling(1)
-    count = first.size
-    states = stream_states(check.generator(rng), count)
-    fate, taken = np.zeros(count, np.int64), np.zeros(count, np.int64)
-    history = np.full((count, limit // stride + 1 if stride else 0), np.nan)
-    subsets = 0 if sampling.independent else sampling.n_samples
-
-    def run(part: slice) -> None:
-        _follow(
-            rates,
-            sampling.batch_size,
-            subsets,
-            *sampling.alias,
-            relu,
-            limit,
-            stride,
-            states[part],
-            first[part],
-            second[part],
-            fate[part],
-            taken[part],
-            history[part],
-        )
-
-    run_replicas(run, count)
-    # s ≥ 2|1 − δ|, of which rounding may fall just short; a run that diverged may be at infinity.
-    kept = fate != DIVERGED
-    second[kept] = np.maximum(second[kept], 2 * np.abs(1 - first[kept]))
-    return ExactRuns(delta=first, s=second, fate=fate, steps=taken, history=history.T)
+    return first, second
 
 
 @njit(nogil=True, cache=True)
@@ -194,6 +192,7 @@ def _follow(  # type: ignore[no-untyped-def]
     rates,
     batch_size,
     subsets,
+    advance,
     threshold,
     alias,
     relu,
@@ -209,22 +208,24 @@ def _follow(  # type: ignore[no-untyped-def]
     """Iterate the exact coordinates of each run until its fate is decided."""
     for run in range(deltas.size):
         state, delta, s = states[run], deltas[run], squares[run]
-        permutation = np.arange(subsets)
+        permutation, used = np.arange(subsets), 0
         fate, step = UNDECIDED, 0
         while True:
             if stride > 0 and step % stride == 0:
                 history[run, step // stride] = np.log(abs(delta)) if delta != 0.0 else -np.inf
-            if abs(delta) < FLOOR:
+            if abs(delta) < EXACT_FLOOR:
                 fate = CONVERGED
-            elif not (abs(delta) < CEILING and s < CEILING):
+            elif not (abs(delta) < EXACT_CEILING and s < EXACT_CEILING):
                 fate = DIVERGED
             if fate != UNDECIDED or step == limit:
                 break
             c = 0.0
             if subsets > 0:
-                next_subset(state, permutation, batch_size)
+                rest = permutation[used:]
+                next_subset(state, rest, batch_size)
                 for b in range(batch_size):
-                    c += rates[permutation[b]]
+                    c += rates[rest[b]]
+                used = (used + advance) % subsets
             else:
                 for _ in range(batch_size):
                     c += rates[next_index(state, threshold, alias)]

@@ -1,4 +1,8 @@
-"""Simulation of gradient descent and SGD in plain coordinates, for any problem."""
+"""Simulation of gradient descent and SGD in plain coordinates, for any problem.
+
+The coordinates are the parameters themselves, so that any `Problem` will do, down to the rounding
+error of its residuals. Where a run must be followed closer to a minimum use `exact_runs`.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 from stabcore import _validation as check
 from stabcore._validation import Array
 from stabcore.problems.base import Problem
-from stabcore.sampling import Sampling
+from stabcore.sampling import GD, SGD, as_method
+from stabcore.simulation._batches import Drawer
+from stabcore.simulation._runs import recorded_times
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +47,11 @@ class Runs:
     def diverged(self) -> NDArray[np.bool_]:
         """Whether each run left every bound, shape (R,)."""
         return np.asarray(~np.isfinite(self.ends).all(axis=-1))
+
+    def __str__(self) -> str:
+        """Return the numbers of runs and steps."""
+        runs, last = self.points.shape[1], int(self.times[-1])
+        return f"{runs} runs of {last} steps, {int(self.diverged.sum())} of them diverged"
 
     def growth_rate(self, start: int, end: int) -> tuple[float, float]:
         """Return the mean rate of log|φ| between two recorded steps, and its standard error.
@@ -75,6 +86,7 @@ class Runs:
         return float(rates.mean()), float(rates.std(ddof=1) / math.sqrt(rates.size))
 
 
+@check.public()
 def gradient_descent(
     problem: Problem,
     starts: ArrayLike,
@@ -85,6 +97,10 @@ def gradient_descent(
 ) -> Runs:
     """Run gradient descent θ ← θ − η∇L(θ) from many starts at once.
 
+    The same as `stochastic_gradient_descent` with the method `GD`, full batches.
+
+    Source: standard.
+
     Parameters
     ----------
     problem : Problem
@@ -98,11 +114,6 @@ def gradient_descent(
     Returns
     -------
     Runs
-
-    Raises
-    ------
-    ValueError
-        If an argument is invalid; the message names it.
 
     Examples
     --------
@@ -111,21 +122,25 @@ def gradient_descent(
     >>> float(runs.ends[0].prod().round(9))
     1.0
     """
-    return _run(problem, starts, step_size, steps, record_every, None, None)
+    return stochastic_gradient_descent(
+        problem, starts, step_size, GD, steps, record_every=record_every
+    )
 
 
+@check.public()
 def stochastic_gradient_descent(
     problem: Problem,
     starts: ArrayLike,
     step_size: float,
+    method: SGD,
     steps: int,
     *,
-    batch_size: int = 1,
-    probabilities: ArrayLike | None = None,
     rng: int | np.random.Generator | None = None,
     record_every: int | None = None,
 ) -> Runs:
-    """Run SGD from many starts at once, each with batches of its own.
+    """Run SGD from many starts at once, each with batches, epochs and velocity of its own.
+
+    Source: standard; momentum as in PyTorch (see `SGD`).
 
     Parameters
     ----------
@@ -133,11 +148,9 @@ def stochastic_gradient_descent(
     starts : array, shape (R, D)
     step_size : float
         η > 0.
+    method : SGD
+        How one trains; everything it can say is simulated.
     steps : int
-    batch_size : int
-        B.
-    probabilities : array, shape (N,), optional
-        Those of the problem by default.
     rng : int, numpy.random.Generator or None
     record_every : int, optional
         Record every so many steps; only the start and the end by default.
@@ -146,56 +159,70 @@ def stochastic_gradient_descent(
     -------
     Runs
 
-    Raises
-    ------
-    ValueError
-        If an argument is invalid; the message names it.
-
     Examples
     --------
-    >>> from stabcore import ReluPair
-    >>> runs = stochastic_gradient_descent(ReluPair(), [[1.2, 0.9]], 0.1, 500, rng=0)
+    >>> from stabcore import SGD, ReluPair
+    >>> runs = stochastic_gradient_descent(ReluPair(), [[1.2, 0.9]], 0.1, SGD(), 500, rng=0)
     >>> float(runs.ends[0].prod().round(9))
     1.0
+
+    Two steps of momentum ½ on ½(θ − 1)² from 0: first 0.1, then 0.1 · 0.9 + ½ · 0.1.
+
+    >>> from stabcore import LinearRegression
+    >>> line = LinearRegression([[1.0]], [1.0])
+    >>> runs = stochastic_gradient_descent(line, [[0.0]], 0.1, SGD(momentum=0.5), 2)
+    >>> float(runs.ends[0, 0].round(12))
+    0.24
     """
-    check.instance("problem", problem, Problem)
-    weights = problem.probabilities if probabilities is None else probabilities
-    sampling = Sampling(problem.n_samples, batch_size, weights)
-    return _run(problem, starts, step_size, steps, record_every, sampling, check.generator(rng))
-
-
-def _run(
-    problem: Problem,
-    starts: ArrayLike,
-    step_size: float,
-    steps: int,
-    record_every: int | None,
-    sampling: Sampling | None,
-    rng: np.random.Generator | None,
-) -> Runs:
     check.instance("problem", problem, Problem)
     theta = check.finite_array("starts", starts, ndim=2)
     if theta.shape[1] != problem.n_parameters:
         raise ValueError(
             f"starts must have shape (runs, {problem.n_parameters}), got {theta.shape}."
         )
-    rate = check.step_size(step_size)
-    limit = check.integer("steps", steps)
-    stride = limit if record_every is None else check.integer("record_every", record_every)
-    times = np.unique(np.append(np.arange(0, limit + 1, stride), limit))
+    rate, times = check.step_size(step_size), recorded_times(steps, record_every)
+    stepper = Stepper(problem, rate, as_method(method), len(theta), check.generator(rng))
     points = np.empty((times.size, *theta.shape))
     points[0] = theta
     with np.errstate(over="ignore", invalid="ignore"):
         for k in range(1, times.size):
             for _ in range(times[k - 1], times[k]):
-                gradient = (
-                    problem.gradient(theta)
-                    if sampling is None
-                    else problem.batch_gradient(theta, sampling.draw(len(theta), rng))
-                )
-                theta = theta - rate * gradient
+                theta = stepper.step(theta)
             theta = np.where(np.isfinite(theta).all(axis=1, keepdims=True), theta, np.nan)
             points[k] = theta
         norms = np.linalg.norm(problem.residuals(points), axis=-1)
     with np.errstate(divide="ignore"):
         return Runs(times=times, points=points, log_residuals=np.log(norms))
+
+
+class Stepper:
+    """The steps of a method from many points at once, with the velocities in between."""
+
+    def __init__(
+        self, problem: Problem, rate: float, method: SGD, runs: int, rng: np.random.Generator
+    ) -> None:
+        self.problem, self.rate, self.method = problem, rate, method
+        self.velocity = np.zeros((runs, problem.n_parameters))
+        batches = method.batches(problem.n_samples, problem.probabilities)
+        self.full = batches.full_batch
+        self.scales = batches.scales
+        self.drawer = Drawer(batches, runs, rng)
+
+    def step(self, theta: Array) -> Array:
+        """Return the points after one step."""
+        method, gradient = self.method, self._gradient(theta)
+        if method.weight_decay:
+            gradient = gradient + method.weight_decay * theta
+        if not method.momentum:
+            return theta - self.rate * gradient
+        self.velocity = method.momentum * self.velocity + gradient
+        ahead = gradient + method.momentum * self.velocity if method.nesterov else self.velocity
+        return theta - self.rate * ahead
+
+    def _gradient(self, theta: Array) -> Array:
+        if self.full:
+            return self.problem.gradient(theta)
+        batch = self.drawer.next()
+        if (self.scales == 1).all():
+            return self.problem.batch_gradient(theta, batch)
+        return self.problem.batch_gradient(theta, batch, self.scales[batch])

@@ -11,7 +11,7 @@ from scipy.special import dawsn, gammaln
 
 from stabcore.problems.signals import (
     FiniteSignal,
-    GaussianSignal,
+    RegressionSignal,
     LabelFlips,
     NormalSignal,
     as_signal,
@@ -102,11 +102,11 @@ def test_families_are_single_laws_side_by_side():
         single = FiniteSignal(values[i, 0]).exponent(1 - 0.1 * steps[j], steps[j])
         assert abs(value[i, j] - single.value) <= error[i, j] + 1e-15
     flips = LabelFlips([[0.1], [0.4]]).mean_log(1.0, steps)[0]
-    gauss = GaussianSignal(1.0, [[0.5], [2.0]]).mean_log(1.0, steps)[0]
+    gauss = RegressionSignal(1.0, [[0.5], [2.0]]).mean_log(1.0, steps)[0]
     normal = NormalSignal([[0.5], [2.0]], 1.0).mean_log(1.0, steps)[0]
     for i, j in product(range(2), range(5)):
         assert flips[i, j] == LabelFlips([0.1, 0.4][i]).mean_log(1.0, steps[j])[0]
-        assert gauss[i, j] == GaussianSignal(1.0, [0.5, 2.0][i]).mean_log(1.0, steps[j])[0]
+        assert gauss[i, j] == RegressionSignal(1.0, [0.5, 2.0][i]).mean_log(1.0, steps[j])[0]
         assert normal[i, j] == NormalSignal([0.5, 2.0][i], 1.0).mean_log(1.0, steps[j])[0]
 
 
@@ -156,7 +156,7 @@ def test_label_flips_are_independent():
     assert LabelFlips(1.0).exponent(1.0, 1.0).value == -math.inf
 
 
-@pytest.mark.parametrize("law", [LabelFlips(0.3), NormalSignal(0.3, 1.0), GaussianSignal(0.3, 1.0)])
+@pytest.mark.parametrize("law", [LabelFlips(0.3), NormalSignal(0.3, 1.0), RegressionSignal(0.3, 1.0)])
 def test_a_batch_of_batches_is_a_larger_batch(law):
     twice, once = law.batched(2).batched(3), law.batched(6)
     assert twice.second_moment == pytest.approx(once.second_moment)
@@ -208,9 +208,9 @@ def test_moments_of_a_normal():
 def test_gaussian_roots():
     """Known: x, y independent; y = x with batches of one and two (isotropic inputs, d = 1)."""
     cases = [
-        (GaussianSignal(0.0, 1.0), 1.53006254, 1e-8),
-        (GaussianSignal(1.0, 0.0), 2.421249521036836, 1e-12),
-        (GaussianSignal(1.0, 0.0).batched(2), 2.684510350820708, 1e-12),
+        (RegressionSignal(0.0, 1.0), 1.53006254, 1e-8),
+        (RegressionSignal(1.0, 0.0), 2.421249521036836, 1e-12),
+        (RegressionSignal(1.0, 0.0).batched(2), 2.684510350820708, 1e-12),
     ]
     for signal, expected, tolerance in cases:
         root = brentq(lambda eta, s=signal: s.exponent(1.0, -eta).value, 0.5, 4, xtol=1e-14)
@@ -250,7 +250,7 @@ def naive_gaussian(offset, slope, noise, batch_size):
     ],
 )
 def test_gaussian_quadrature(offset, scale, slope, noise, batch_size):
-    signal = GaussianSignal(slope, noise).batched(batch_size)
+    signal = RegressionSignal(slope, noise).batched(batch_size)
     result = signal.exponent(offset, scale)
     expected = naive_gaussian(offset, scale * slope, abs(scale * noise), batch_size)
     assert result.kind == "deterministic"
@@ -259,16 +259,16 @@ def test_gaussian_quadrature(offset, scale, slope, noise, batch_size):
 
 
 def test_gaussian_limits():
-    no_signal = GaussianSignal(0.0, 0.0)
+    no_signal = RegressionSignal(0.0, 0.0)
     assert no_signal.exponent(0.5, 1.0).value == pytest.approx(math.log(0.5), abs=1e-12)
     # Offset 0: E log|x| + E log|mx + sε|.
     both = NormalSignal(0.0, 1.0).exponent(0.0, 1.0).value
     expected = 2 * both + math.log(math.hypot(2.0, 3.0))
     # x and mx + sε are correlated, but both logarithms have the mean of a normal's.
-    result = GaussianSignal(2.0, 3.0).exponent(0.0, 1.0)
+    result = RegressionSignal(2.0, 3.0).exponent(0.0, 1.0)
     assert result.value == pytest.approx(expected, abs=1e-9)
     # Large batches: the mean is nearly certain.
-    nearly = GaussianSignal(1.0, 1.0).batched(10_000).exponent(1.0, 0.5)
+    nearly = RegressionSignal(1.0, 1.0).batched(10_000).exponent(1.0, 0.5)
     assert nearly.value == pytest.approx(
         math.log(1.5) - 0.5 * 3 / 10_000 * (0.5 / 1.5) ** 2, abs=1e-7
     )
@@ -278,7 +278,7 @@ def test_gaussian_moments_and_simulation():
     rng = np.random.default_rng(0)
     x, noise = rng.normal(size=(2, 200_000, 3))
     z = (x * (0.7 * x + 1.3 * noise)).mean(axis=1)
-    law = GaussianSignal(0.7, 1.3).batched(3)
+    law = RegressionSignal(0.7, 1.3).batched(3)
     deviations = (z.mean() - law.mean) / z.std(), ((z**2).mean() - law.second_moment) / (z**2).std()
     logs = np.log(np.abs(1 - 0.8 * z))
     gap = (logs.mean() - law.exponent(1.0, -0.8).value) / logs.std()
@@ -296,8 +296,8 @@ def test_bad_arguments():
         (lambda: LabelFlips(1.5), "flip_probability"),
         (lambda: NormalSignal(0.0, 0.0), "deviation"),
         (lambda: NormalSignal(0.0, 1.0).log_moment(0.0, 1.0, 1.0), "q"),
-        (lambda: GaussianSignal(0.0, -1.0), "noise"),
-        (lambda: GaussianSignal(0.0, 1.0).batched(0), "batch_size"),
+        (lambda: RegressionSignal(0.0, -1.0), "noise"),
+        (lambda: RegressionSignal(0.0, 1.0).batched(0), "batch_size"),
         (lambda: LabelFlips([0.1, 0.2]).exponent(1.0, 1.0), "single law"),
         (lambda: as_signal(LabelFlips(0.1), [1.0]), "probabilities"),
     ]

@@ -11,7 +11,7 @@ from stabcore import DiagonalLinearNetwork
 from stabcore.lyapunov import moment_exponent, tail_index
 from stabcore.problems.base import Problem
 from stabcore.problems.models import LinearRegression, OneNeuron, TwoLayerNetwork
-from stabcore.problems.signals import GaussianSignal, LabelFlips, NormalSignal
+from stabcore.problems.signals import RegressionSignal, LabelFlips, NormalSignal
 from stabcore.saddles.exponents import factor_law, saddle_exponents
 from stabcore.saddles.rank_one import rank_one_exponent, rank_one_tail_index, second_order_step
 from stabcore.saddles.types import saddle_law, saddle_type
@@ -117,7 +117,7 @@ def test_the_step_size_must_be_given():
 
 
 def test_rank_one_is_one_direction_of_the_neuron():
-    law = GaussianSignal(0.5, 2.0)
+    law = RegressionSignal(0.5, 2.0)
     for batch_size in (1, 4):
         minus = saddle_exponents(law, step_size=0.7, batch_size=batch_size)[1]
         assert rank_one_exponent(law, 0.7, batch_size=batch_size) == minus
@@ -172,7 +172,7 @@ def test_factors():
     law = factor_law([1.0, 2.0, 3.0], "minus", 0.5, batch_size=2, weight_decay=0.2)
     assert sorted(law.matrices.ravel().round(12)) == [-0.35, -0.1, 0.15]
     for call, name in [
-        (lambda: factor_law(GaussianSignal(0.0, 1.0), "plus", 0.5), "finitely many"),
+        (lambda: factor_law(RegressionSignal(0.0, 1.0), "plus", 0.5), "finitely many"),
         (lambda: factor_law([1.0], "up", 0.5), "direction"),
         (lambda: factor_law(np.arange(100.0), "plus", 0.5, batch_size=10), "batches"),
     ]:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stabcore.problems.signals import FiniteSignal, GaussianSignal, LabelFlips, NormalSignal
+from stabcore.problems.signals import FiniteSignal, RegressionSignal, LabelFlips, NormalSignal
 from stabcore.saddles.exponents import saddle_exponents
 from stabcore.saddles.phases import (
     IA,
@@ -107,7 +107,7 @@ def test_known_windows():
     cases = [
         (LabelFlips(0.5), (0, math.sqrt(2)), 1e-12),
         (LabelFlips(0.4), (0.38939068333, 1.28879499219), 1e-11),
-        (GaussianSignal(0.0, 1.0), (0, 1.53006254), 1e-8),
+        (RegressionSignal(0.0, 1.0), (0, 1.53006254), 1e-8),
     ]
     for law, expected, tolerance in cases:
         (found,) = stable_saddle_steps(law).intervals
@@ -166,7 +166,7 @@ def test_weight_decay_makes_the_saddle_attract():
     law = LabelFlips(0.2)
     assert not stable_saddle_steps(law).contains(0.05)
     assert stable_saddle_steps(law, weight_decay=1.0).contains(0.05)
-    gauss = GaussianSignal(1.0, 0.5)
+    gauss = RegressionSignal(1.0, 0.5)
     assert not stable_saddle_steps(gauss, upper=3.0).contains(0.05)
     decayed = stable_saddle_steps(gauss, upper=3.0, weight_decay=1.5)
     assert decayed.contains(0.05)
@@ -184,7 +184,7 @@ def test_larger_batches_attract_at_larger_steps_only():
 
 
 @pytest.mark.parametrize(
-    "law", [GaussianSignal(0.3, 2.0), NormalSignal(0.1, 1.0), GaussianSignal(-0.3, 2.0).batched(2)]
+    "law", [RegressionSignal(0.3, 2.0), NormalSignal(0.1, 1.0), RegressionSignal(-0.3, 2.0).batched(2)]
 )
 def test_scanned_laws(law):
     found = stable_saddle_steps(law)
@@ -224,9 +224,9 @@ def test_boundary_curves():
 
 
 def test_boundary_of_gaussian_data_and_batches():
-    boundary = phase_boundary(lambda s: GaussianSignal(1.0, s), [1.0, 3.0], 2, 0.1, upper=8.0)
+    boundary = phase_boundary(lambda s: RegressionSignal(1.0, s), [1.0, 3.0], 2, 0.1, upper=8.0)
     for s, roots in zip([1.0, 3.0], boundary.roots("minus"), strict=True):
-        grid = saddle_grid(GaussianSignal(1.0, s), roots, 2, 0.1)
+        grid = saddle_grid(RegressionSignal(1.0, s), roots, 2, 0.1)
         assert roots.size
         assert np.abs(grid.minus).max() < 1e-10
 

@@ -7,7 +7,7 @@ from scipy.stats import kstest, norm
 from stabcore import gradient_descent
 from stabcore._random import stream_states
 from stabcore.problems.models import OneNeuron
-from stabcore.problems.signals import FiniteSignal, GaussianSignal, LabelFlips, NormalSignal
+from stabcore.problems.signals import FiniteSignal, RegressionSignal, LabelFlips, NormalSignal
 from stabcore.saddles.exponents import saddle_exponents
 from stabcore.saddles.phases import IA, IB, II, III, IV, saddle_grid
 from stabcore.simulation.neuron import NeuronFate, _next_normal, _ziggurat, neuron_runs
@@ -86,9 +86,9 @@ def test_samples_are_drawn_with_their_probabilities():
         (FiniteSignal(np.linspace(-1, 1.5, 40)), 20, True),  # drawn, with repetitions
         (LabelFlips(0.3), 7, None),
         (NormalSignal(0.3, 0.2), 2, None),
-        (GaussianSignal(0.2, 0.1), 1, None),
-        (GaussianSignal(0.2, 0.1), 5, None),
-        (GaussianSignal(0.2, 0.1).batched(2), 3, None),
+        (RegressionSignal(0.2, 0.1), 1, None),
+        (RegressionSignal(0.2, 0.1), 5, None),
+        (RegressionSignal(0.2, 0.1).batched(2), 3, None),
         (LabelFlips(0.3).batched(2), 3, None),
     ],
 )
@@ -107,7 +107,7 @@ def test_batches_have_the_moments_of_their_law(law, batch_size, replacement):
 def test_gaussian_inputs_matter_away_from_the_saddle():
     """From (u, w) = (t, t): a' = a (1 + ηz − ηs t²), with s = x² and z = mx² without noise."""
     count, eta, t, slope = 50_000, 0.01, 2.0, 0.5
-    runs = neuron_runs(GaussianSignal(slope, 0.0), np.full(count, t), t, eta, 1, rng=0)
+    runs = neuron_runs(RegressionSignal(slope, 0.0), np.full(count, t), t, eta, 1, rng=0)
     s = (1 - np.exp(runs.log_plus) / (2 * t)) / (eta * (t**2 - slope))
     assert abs(s.mean() - 1) < 4.5 * math.sqrt(2 / count)
     assert (runs.log_minus == -math.inf).all()
@@ -119,8 +119,8 @@ def test_gaussian_inputs_matter_away_from_the_saddle():
         (LabelFlips(0.4), 0.6, 1, 0.0),
         (LabelFlips(0.2), 0.9, 2, 0.1),
         (FiniteSignal([2.5, -0.99, 0.3]), 1.0, 1, 0.0),
-        (GaussianSignal(0.3, 1.0), 0.8, 1, 0.0),
-        (GaussianSignal(0.3, 1.0), 0.8, 3, 0.2),
+        (RegressionSignal(0.3, 1.0), 0.8, 1, 0.0),
+        (RegressionSignal(0.3, 1.0), 0.8, 3, 0.2),
         (NormalSignal(0.3, 1.0), 0.8, 1, 0.0),
     ],
 )
@@ -212,7 +212,7 @@ NEARBY = {IA: "CORRECT", IB: "CORRECT", II: "INCORRECT", III: "ORIGIN", IV: "DIV
     [
         (lambda shape: LabelFlips(np.linspace(0, 1, 13).reshape(shape)), 1),
         (lambda shape: LabelFlips(np.linspace(0, 1, 13).reshape(shape)), 3),
-        (lambda shape: GaussianSignal(1.0, np.geomspace(0.3, 8, 13).reshape(shape)), 1),
+        (lambda shape: RegressionSignal(1.0, np.geomspace(0.3, 8, 13).reshape(shape)), 1),
         (lambda shape: NormalSignal(np.linspace(0, 1, 13).reshape(shape), 1.0), 2),
         (
             lambda shape: FiniteSignal(
@@ -257,7 +257,7 @@ def test_clean_labels_leave_the_smaller_coordinate_alone():
     assert u_w == pytest.approx(1)
 
 
-@pytest.mark.parametrize("law", [LabelFlips(0.3), GaussianSignal(1.0, 0.5)])
+@pytest.mark.parametrize("law", [LabelFlips(0.3), RegressionSignal(1.0, 0.5)])
 def test_same_seed_same_runs_on_any_number_of_cores(monkeypatch, law):
     results = []
     for workers in (1, 2, 9):
