@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from stabcore import Fate, ScalarFactorization
-from stabcore.descent.basins import basin
+from stabcore import ScalarFactorization, basin
+from stabcore.descent import Ending
 
 SIDE, NAIVE_SIDE, STEPS, REACH = 1_000, 50, 500, 3.0
 
@@ -15,10 +15,10 @@ def naive_fate(x, y, step_size):
         error = step_size * (1 - x * y)
         x, y = x + error * y, y + error * x
         if not abs(x) + abs(y) < 1e75:
-            return Fate.DIVERGED
+            return Ending.DIVERGED
         if abs(error) < 1e-15:
-            return Fate.CONVERGED
-    return Fate.UNDECIDED
+            return Ending.CONVERGED
+    return Ending.UNDECIDED
 
 
 def naive_basin(side, step_size):

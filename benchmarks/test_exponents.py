@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from stabcore import FiniteLaw, enclosure, monte_carlo, transfer
+from stabcore import FiniteLaw
+from stabcore.lyapunov import enclosure, monte_carlo, transfer
 
 POLLICOTT = FiniteLaw([[[2, 1], [1, 1]], [[3, 1], [2, 1]]])
 EXPONENT = 1.1433110351029492458

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stabcore import TwoLayerNetwork, find_minimum, sgd_exponent
-from stabcore.companion.data import centred, digit_classes
+from stabcore.companion import centred, digit_classes
 
 IMAGES, WIDTH, POINTS, STEPS, REPLICAS = 1000, 60, 40, 20_000, 16
 

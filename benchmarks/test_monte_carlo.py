@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from stabcore import Minimum, SGDLaw, monte_carlo
+from stabcore import Minimum, SGDLaw
+from stabcore.lyapunov import monte_carlo
 
 SAMPLES = (10, 100, 1000)
 STEPS = {10: 400_000, 100: 100_000, 1000: 10_000}

@@ -4,10 +4,8 @@ import numpy as np
 import pytest
 from numba import njit
 
-from stabcore import ReluPair
-from stabcore.descent.diagrams import bifurcation_diagram
-from stabcore.descent.doublings import period_doublings
-from stabcore.descent.lines import BalancedChain
+from stabcore import ReluPair, bifurcation_diagram, period_doublings
+from stabcore.descent import BalancedChain
 
 STEP_SIZES, TRANSIENT, KEEP = np.linspace(0.9, 1.99, 2000), 5000, 512
 NAIVE_STEP_SIZES = STEP_SIZES[::100]

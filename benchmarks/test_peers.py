@@ -15,7 +15,8 @@ import pytest
 from numba import njit
 from scipy import stats
 
-from stabcore import FiniteLaw, Minimum, SGDLaw, monte_carlo
+from stabcore import FiniteLaw, Minimum, SGDLaw
+from stabcore.lyapunov import monte_carlo
 
 PAIR = FiniteLaw([[[2, 1], [1, 1]], [[3, 1], [2, 1]]])
 EXPONENT = 1.1433110351029492458

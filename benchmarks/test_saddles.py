@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 
-from stabcore.problems.signals import FiniteSignal, RegressionSignal, LabelFlips
-from stabcore.saddles.phases import saddle_grid
-from stabcore.simulation.neuron import neuron_runs
+from stabcore import SGD, FiniteSignal
+from stabcore.problems import LabelFlips, RegressionSignal
+from stabcore.saddles import saddle_grid
+from stabcore.simulation import neuron_runs
 
 CELLS, SAMPLES = 400, 64
 SIDE, REPLICAS, STEPS, NAIVE_STEPS = 60, 256, 10_000, 20
@@ -83,7 +84,7 @@ def test_simulated_diagram(benchmark, data, side):
     )
     steps = np.linspace(0.01, 1.0, side)[:, None]
     starts = np.random.default_rng(0).uniform(0.05, 0.5, size=(2, REPLICAS))
-    neuron_runs(law, 0.1, 0.1, 0.1, 1, rng=0)
+    neuron_runs(law, 0.1, 0.1, 0.1, SGD(), 1, rng=0)
     runs = benchmark.pedantic(
         neuron_runs, (law, *starts, steps, STEPS), {"rng": 0}, rounds=1 if side == SIDE else 3
     )

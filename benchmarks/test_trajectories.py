@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from stabcore import Fate, ReluPair, exact_runs
+from stabcore import SGD, ReluPair
+from stabcore.simulation import PairFate, exact_runs
 
 STARTS, STEPS, NAIVE_STEPS = 100_000, 20_000, 100
 
@@ -27,15 +28,15 @@ def naive_runs(delta, s, rates, steps, rng):
 def test_every_step(benchmark, starts):
     """With a step size so small that no run is decided early: 2·10⁹ steps."""
     arguments = (ReluPair(), *starts, 2e-3, STEPS)
-    exact_runs(ReluPair(), 0.1, 2.5, 0.1, 1)  # compile, or load what was compiled
+    exact_runs(ReluPair(), 0.1, 2.5, 0.1, SGD(), 1)  # compile, or load what was compiled
     runs = benchmark.pedantic(exact_runs, arguments, {"rng": 0}, rounds=3)
-    assert runs.share(Fate.UNDECIDED) == 1
+    assert runs.share(PairFate.UNDECIDED) == 1
     benchmark.extra_info.update(steps=STARTS * STEPS)
 
 
 def test_until_decided(benchmark, starts):
     """At paper D's step size, as the book runs it."""
-    exact_runs(ReluPair(), 0.1, 2.5, 0.1, 1)
+    exact_runs(ReluPair(), 0.1, 2.5, 0.1, SGD(), 1)
     runs = benchmark.pedantic(exact_runs, (ReluPair(), *starts, 0.15, STEPS), {"rng": 0}, rounds=3)
     benchmark.extra_info.update(steps=int(runs.steps.sum()))
 

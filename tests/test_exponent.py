@@ -3,7 +3,8 @@ import math
 
 import pytest
 
-from stabcore.exponent import KINDS, Exponent, affine, exact
+from stabcore import Exponent
+from stabcore.exponent import KINDS, affine, exact
 
 
 def between(lower, value, upper, **others):

@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import FrozenInstanceError
 from fractions import Fraction
 from itertools import permutations, product
 from math import comb, factorial
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from numba import njit
 from scipy import stats
 
-from stabcore import Sampling
+from stabcore import GD, SGD
 from stabcore._random import (
     alias_table,
     next_index,
@@ -21,6 +22,7 @@ from stabcore._random import (
     stream_states,
 )
 from stabcore.lyapunov._walks import draw_indices
+from stabcore.sampling import as_method
 
 MASK = 2**64 - 1
 WEIGHTS = st.lists(st.integers(0, 1000), min_size=1, max_size=40).filter(any)
@@ -73,6 +75,12 @@ def fits(counts, probabilities):
     assert not np.asarray(counts)[~used].any()
     expected = np.asarray(probabilities)[used] * np.sum(counts)
     return stats.chisquare(np.asarray(counts)[used], expected).pvalue > 1e-4
+
+
+def listing(sampling):
+    """Return the listed batches as pairs of a tuple and its probability."""
+    batches, probabilities = sampling.listed()
+    return list(zip(map(tuple, batches.tolist()), probabilities.tolist(), strict=True))
 
 
 def enumerated(sampling):
@@ -139,7 +147,7 @@ def test_frequencies_of_samples(weights):
     law = np.array(weights) / sum(weights)
     threshold, alias = alias_table(law)
     compiled = indices(stream_states(np.random.default_rng(3), 1)[0], threshold, alias, 200_000)
-    vectorised = Sampling(law.size, 1, law).draw(200_000, rng=4)[:, 0]
+    vectorised = SGD().batches(law.size, law).draw(200_000, rng=4)[:, 0]
     for drawn in (compiled, vectorised):
         assert law.size == 1 or fits(np.bincount(drawn, minlength=law.size), law)
 
@@ -148,7 +156,7 @@ def test_frequencies_of_samples(weights):
 def test_frequencies_of_subsets(n_samples, size):
     state = stream_states(np.random.default_rng(0), 1)[0]
     compiled = subsets(state, n_samples, size, 50_000)
-    vectorised = Sampling(n_samples, size, replacement=False).draw(50_000, rng=1)
+    vectorised = SGD(batch_size=size, replacement=False).batches(n_samples).draw(50_000, rng=1)
     for drawn in (compiled, vectorised):
         counts = Counter(tuple(sorted(row)) for row in drawn.tolist())
         assert all(len(set(batch)) == size for batch in counts)
@@ -157,7 +165,7 @@ def test_frequencies_of_subsets(n_samples, size):
 
 
 def test_frequencies_of_batches_with_replacement():
-    sampling = Sampling(3, 2, [0.5, 0.2, 0.3])
+    sampling = SGD(batch_size=2).batches(3, [0.5, 0.2, 0.3])
     counts = Counter(tuple(sorted(row)) for row in sampling.draw(100_000, rng=0).tolist())
     law = enumerated(sampling)
     assert fits([counts[batch] for batch in law], list(law.values()))
@@ -166,18 +174,18 @@ def test_frequencies_of_batches_with_replacement():
 @pytest.mark.parametrize(
     "sampling",
     [
-        Sampling(4),
-        Sampling(4, 2),
-        Sampling(4, 4),
-        Sampling(4, 3, replacement=True),
-        Sampling(2, 5, replacement=True),
-        Sampling(3, 2, [0.5, 0.5, 0.0]),
-        Sampling(3, 3, [0.7, 0.1, 0.2]),
-        Sampling(1, 2, replacement=True),
+        SGD().batches(4),
+        SGD(batch_size=2).batches(4),
+        SGD(batch_size=4).batches(4),
+        SGD(batch_size=3, replacement=True).batches(4),
+        SGD(batch_size=5, replacement=True).batches(2),
+        SGD(batch_size=2).batches(3, [0.5, 0.5, 0.0]),
+        SGD(batch_size=3).batches(3, [0.7, 0.1, 0.2]),
+        SGD(batch_size=2, replacement=True).batches(1),
     ],
 )
 def test_batches_against_brute_force(sampling):
-    law = dict(sampling.batches())
+    law = dict(listing(sampling))
     assert law == pytest.approx(enumerated(sampling), rel=1e-12)
     assert len(law) == sampling.count
 
@@ -186,10 +194,12 @@ def test_batches_against_brute_force(sampling):
 @given(WEIGHTS.filter(lambda w: len(w) <= 6), st.integers(1, 4))
 def test_every_law_gives_each_sample_its_share(weights, size):
     """The mean of the batch gradient is the gradient: E (count of i)/B = p_i."""
-    sampling = Sampling(len(weights), size, np.array(weights) / sum(weights), replacement=True)
+    sampling = SGD(batch_size=size, replacement=True).batches(
+        len(weights), np.array(weights) / sum(weights)
+    )
     share = np.zeros(len(weights))
-    for batch, probability in sampling.batches():
-        share += probability * np.bincount(batch, minlength=len(weights)) / size
+    for batch, probability in listing(sampling):
+        share += probability * np.bincount(np.array(batch), minlength=len(weights)) / size
     assert share == pytest.approx(sampling.probabilities, abs=1e-12)
 
 
@@ -201,11 +211,10 @@ def test_arrays_of_all_batches_against_factorials(n_samples, size, replacement):
     """With the multinomial coefficients as integers of any length: 40! is far above 2⁶³."""
     weights = np.arange(n_samples) + 1.0 if replacement else np.ones(n_samples)
     p = weights / weights.sum()
-    sampling = Sampling(n_samples, size, p, replacement)
-    batches, probabilities = sampling.all_batches()
+    sampling = SGD(batch_size=size, replacement=replacement).batches(n_samples, p)
+    batches, probabilities = sampling.listed()
     assert batches.shape == (sampling.count, size)
     listed = [(tuple(batch), x) for batch, x in zip(batches.tolist(), probabilities, strict=True)]
-    assert list(sampling.batches()) == listed
     assert len(dict(listed)) == sampling.count
     for batch, probability in listed:
         assert list(batch) == sorted(batch)
@@ -219,8 +228,8 @@ def test_arrays_of_all_batches_against_factorials(n_samples, size, replacement):
 
 
 def test_more_batches_than_are_listed_at_a_time():
-    sampling = Sampling(50, 3, replacement=True)
-    batches, probabilities = sampling.all_batches()
+    sampling = SGD(batch_size=3, replacement=True).batches(50)
+    batches, probabilities = sampling.listed()
     assert len(batches) == comb(52, 3) > 2**14
     assert (batches[1:] @ [2500, 50, 1] > batches[:-1] @ [2500, 50, 1]).all()
     kinds = Counter(len(set(batch)) for batch in batches.tolist())
@@ -230,25 +239,25 @@ def test_more_batches_than_are_listed_at_a_time():
     )
 
 
-def test_batches_are_listed_one_by_one():
+def test_too_many_batches_are_not_listed():
     """There are about 10²⁹⁹ of these."""
-    first = iter(Sampling(1000, 500).batches())
-    assert [next(first)[0][-1] for _ in range(3)] == [499, 500, 501]
+    with pytest.raises(ValueError, match=r"above the limit 200,000; use a smaller batch_size"):
+        SGD(batch_size=500).batches(1000).listed()
 
 
 def test_defaults_and_properties():
-    assert not Sampling(4, 2).replacement
-    assert Sampling(4, 2, [0.1, 0.2, 0.3, 0.4]).replacement
-    assert Sampling(4, 4).full_batch
-    assert Sampling(1, 1).full_batch
-    assert not Sampling(4, 4, replacement=True).full_batch
-    assert not Sampling(4, 1).full_batch
-    assert Sampling(4, 1, [0.1, 0.2, 0.3, 0.4], replacement=False).independent
+    assert not SGD(batch_size=2).batches(4).replacement
+    assert SGD(batch_size=2).batches(4, [0.1, 0.2, 0.3, 0.4]).replacement
+    assert SGD(batch_size=4).batches(4).full_batch
+    assert SGD().batches(1).full_batch
+    assert not SGD(batch_size=4, replacement=True).batches(4).full_batch
+    assert not SGD().batches(4).full_batch
+    assert SGD(replacement=False).batches(4, [0.1, 0.2, 0.3, 0.4]).independent
 
 
 @pytest.mark.parametrize(("n_samples", "size"), [(4, 1), (6, 2), (6, 3), (4, 4), (1, 1)])
 def test_reshuffled_epochs_partition_the_data(n_samples, size):
-    sampling = Sampling(n_samples, size, reshuffle=True)
+    sampling = SGD(batch_size=size, reshuffle=True).batches(n_samples)
     length = sampling.epoch_length
     assert length == n_samples // size
     drawn = sampling.draw(20 * length - length // 2, rng=0)
@@ -260,11 +269,11 @@ def test_reshuffled_epochs_partition_the_data(n_samples, size):
 @pytest.mark.parametrize(("n_samples", "size"), [(3, 1), (4, 2)])
 def test_every_order_of_an_epoch_is_equally_likely(n_samples, size):
     """Drawn by NumPy and by the compiled kernel, whose permutation is not reset in an epoch."""
-    sampling, epochs = Sampling(n_samples, size, reshuffle=True), 20_000
+    sampling, epochs = SGD(batch_size=size, reshuffle=True).batches(n_samples), 20_000
     indices = np.empty(epochs * n_samples, np.int64)
     state = stream_states(np.random.default_rng(1), 1)[0]
     steps = epochs * sampling.epoch_length
-    draw_indices(state, size, n_samples, size, *sampling.alias, indices, steps)
+    draw_indices(state, size, 1, n_samples, size, *sampling.alias, indices, steps)
     for drawn in (sampling.draw(steps, rng=0), indices):
         orders = Counter(map(tuple, drawn.reshape(epochs, n_samples).tolist()))
         assert all(len(set(order)) == n_samples for order in orders)
@@ -278,24 +287,24 @@ def test_epochs_are_those_of_all_permutations(n_samples, size):
     for order in permutations(range(n_samples)):
         cut = (order[k : k + size] for k in range(0, n_samples, size))
         law[tuple(tuple(sorted(batch)) for batch in cut)] += Fraction(1, factorial(n_samples))
-    listed = list(Sampling(n_samples, size, reshuffle=True).epochs())
+    listed = list(SGD(batch_size=size, reshuffle=True).batches(n_samples).epochs())
     assert dict(listed) == {epoch: float(share) for epoch, share in law.items()}
     assert len(listed) == len(law)
 
 
 def test_an_epoch_of_independent_batches_is_one_batch():
-    sampling = Sampling(3, 2, [0.5, 0.3, 0.2])
-    assert list(sampling.epochs()) == [((batch,), p) for batch, p in sampling.batches()]
+    sampling = SGD(batch_size=2).batches(3, [0.5, 0.3, 0.2])
+    assert list(sampling.epochs()) == [((batch,), p) for batch, p in listing(sampling)]
 
 
 def test_one_reshuffled_batch_is_one_without_replacement():
     """Also the last of an epoch."""
-    sampling = Sampling(4, 2, reshuffle=True)
-    assert dict(sampling.batches()) == dict(Sampling(4, 2).batches())
+    sampling = SGD(batch_size=2, reshuffle=True).batches(4)
+    assert dict(listing(sampling)) == dict(listing(SGD(batch_size=2).batches(4)))
     drawn = np.sort(sampling.draw(40_000, rng=0), axis=1)
     for position in (0, 1):
         counts = Counter(map(tuple, drawn[position::2].tolist()))
-        assert fits([counts[batch] for batch, _ in sampling.batches()], [1 / 6] * 6)
+        assert fits([counts[batch] for batch, _ in listing(sampling)], [1 / 6] * 6)
 
 
 @pytest.mark.parametrize(
@@ -303,18 +312,84 @@ def test_one_reshuffled_batch_is_one_without_replacement():
     [
         ((6, 4), "needs a batch_size that divides the 6 samples, got 4; use 3"),
         ((7, 3), "divides the 7 samples, got 3; use 1"),
-        ((4, 2, None, True), "needs replacement=False and uniform probabilities"),
-        ((2, 1, [0.3, 0.7]), "needs replacement=False and uniform probabilities"),
-        ((2, 1, [0.3, 0.7], False), "needs replacement=False and uniform probabilities"),
+        ((2, 1, [0.3, 0.7]), "the data have unequal probabilities"),
     ],
 )
 def test_what_cannot_be_cut_into_epochs(arguments, message):
+    n_samples, size, *probabilities = arguments
     with pytest.raises(ValueError, match=message):
-        Sampling(*arguments, reshuffle=True)
+        SGD(batch_size=size, reshuffle=True).batches(n_samples, *probabilities)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"momentum": 1.0}, "momentum must be below 1"),
+        ({"momentum": -0.1}, "momentum must be at least 0"),
+        ({"nesterov": True}, "nesterov=True needs a momentum"),
+        ({"weight_decay": -1.0}, "weight_decay must be at least 0"),
+        ({"reshuffle": True, "replacement": True}, "leave replacement and probabilities out"),
+        ({"reshuffle": True, "probabilities": [0.5, 0.5]}, "every sample once per epoch"),
+        ({"batch_size": None, "replacement": True}, "nothing is drawn"),
+        ({"batch_size": None, "probabilities": [0.5, 0.5]}, "nothing is drawn"),
+        ({"probabilities": [0.5, 0.6]}, "probabilities must sum to 1"),
+    ],
+)
+def test_methods_that_contradict_themselves(fields, message):
+    with pytest.raises(ValueError, match=message):
+        SGD(**fields)
+
+
+def test_misspelt_fields_are_named_with_the_right_one():
+    with pytest.raises(TypeError, match=r"SGD\(\) has no option 'batchsize'; .*'batch_size'"):
+        SGD(batchsize=4)
+    with pytest.raises(TypeError, match=r"method must be an SGD, got 4; pass SGD\(batch_size=4\)"):
+        as_method(4)
+
+
+def test_methods_are_values():
+    assert SGD(batch_size=2, probabilities=[0.5, 0.5]) == SGD(
+        batch_size=2, probabilities=np.array([0.5, 0.5])
+    )
+    assert len({SGD(), SGD(batch_size=1), SGD(batch_size=2)}) == 2
+    assert repr(SGD()) == "SGD()"
+    assert repr(SGD(batch_size=2, momentum=0.9)) == "SGD(batch_size=2, momentum=0.9)"
+    assert repr(GD) == "SGD(batch_size=None)"
+    with pytest.raises(FrozenInstanceError):
+        GD.batch_size = 2
+
+
+def test_what_is_not_covered_is_refused_by_name():
+    SGD(weight_decay=0.1).require("f", "weight_decay")
+    with pytest.raises(NotImplementedError, match=r"f\(\) does not cover weight_decay"):
+        SGD(weight_decay=0.1).require("f")
+    with pytest.raises(NotImplementedError, match=r"f\(\) does not cover momentum"):
+        SGD(momentum=0.5).require("f", "weight_decay")
+
+
+def test_importance_sampling_keeps_the_mean():
+    """E w_i ∇l_i over q is Σ p_i ∇l_i; where p and q agree the weights are exactly 1."""
+    p, q = np.array([0.2, 0.3, 0.5, 0.0]), (0.25, 0.25, 0.25, 0.25)
+    batches = SGD(probabilities=q).batches(4, p)
+    assert batches.probabilities.tolist() == list(q)
+    assert batches.probabilities * batches.scales == pytest.approx(p, abs=1e-15)
+    assert (SGD(probabilities=(0.1,) * 10).batches(10).scales == 1).all()
+    with pytest.raises(ValueError, match=r"never draws sample 2, which has probability 0.5"):
+        SGD(probabilities=[0.5, 0.5, 0.0, 0.0]).batches(4, p)
+    with pytest.raises(ValueError, match="has length 2 but there are 4 samples"):
+        SGD(probabilities=[0.5, 0.5]).batches(4, p)
+
+
+def test_the_whole_data_set_has_the_weights_of_the_loss():
+    batches = GD.batches(2, np.array([0.25, 0.75]))
+    assert batches.full_batch
+    assert batches.batch_size == 2
+    assert (batches.scales / 2).tolist() == [0.25, 0.75]
 
 
 def test_same_seed_same_batches():
-    sampling = Sampling(10, 3)
+    sampling = SGD(batch_size=3).batches(10)
     assert (sampling.draw(50, rng=1) == sampling.draw(50, rng=np.random.default_rng(1))).all()
     assert (sampling.draw(50, rng=1) != sampling.draw(50, rng=2)).any()
 

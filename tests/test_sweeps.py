@@ -14,9 +14,8 @@ import numpy as np
 import pytest
 from numba import njit
 
-from stabcore import ScalarFactorization
+from stabcore import ScalarFactorization, sweep
 from stabcore._fingerprint import fingerprint, home_of
-from stabcore.sweeps import sweep
 
 
 def noisy(place, rng):
@@ -85,7 +84,7 @@ SCRIPT = """
     import os, signal, sys
     from pathlib import Path
     import numpy as np
-    from stabcore.sweeps import sweep
+    from stabcore import sweep
 
     def function(place, rng):
         with (folder / "calls").open("a") as calls:

@@ -6,48 +6,49 @@ import numpy as np
 import pytest
 
 from stabcore import (
+    SGD,
     DiagonalLinearNetwork,
     FiniteLaw,
-    LineMap,
     Minimum,
     ReluPair,
-    Sampling,
     ScalarFactorization,
     SGDLaw,
-    StableSet,
     TwoLayerNetwork,
-    asymptotic_gradient_norm,
-    bad_step_sizes,
     basin,
     bifurcation_diagram,
-    converged_fraction,
-    cycle_branches,
-    exact_runs,
     find_cycles,
     find_minimum,
-    fold_curves,
     gd_exponent,
-    gd_jacobian,
-    gd_log_abs_det,
     gd_map,
     gradient_descent,
-    irregularities,
     lyapunov_exponent,
-    map_exponent,
-    monte_carlo,
-    multipliers,
     period_doublings,
-    preimage_counts,
-    saddle_type,
     sgd_exponent,
     stability,
     stable_arcs,
-    stable_set,
     stable_steps,
     stochastic_gradient_descent,
 )
 from stabcore import _validation as check
-from stabcore.companion.data import digit_pair
+from stabcore.companion import digit_pair
+from stabcore.descent import (
+    LineMap,
+    asymptotic_gradient_norm,
+    bad_step_sizes,
+    converged_fraction,
+    cycle_branches,
+    fold_curves,
+    gd_jacobian,
+    gd_log_abs_det,
+    map_exponent,
+    multipliers,
+    preimage_counts,
+)
+from stabcore.lyapunov import monte_carlo
+from stabcore.minima import irregularities
+from stabcore.saddles import saddle_type
+from stabcore.simulation import exact_runs
+from stabcore.stable_sets import StableSet, stable_set
 
 K = [[2.0, 1.0], [1.0, 2.0]]
 PROBLEM, PAIR = ScalarFactorization(), ReluPair()
@@ -77,19 +78,21 @@ STEP_CALLS = {
     "irregularities": lambda h: irregularities(K, h),
     "stable_arcs": lambda h: stable_arcs(PAIR, h),
     "gradient_descent": lambda h: gradient_descent(PROBLEM, [THETA], h, 1),
-    "stochastic_gradient_descent": lambda h: stochastic_gradient_descent(PROBLEM, [THETA], h, 1),
-    "exact_runs": lambda h: exact_runs(PROBLEM, 0.1, 2.5, h, 1),
+    "stochastic_gradient_descent": lambda h: stochastic_gradient_descent(
+        PROBLEM, [THETA], h, SGD(), 1
+    ),
+    "exact_runs": lambda h: exact_runs(PROBLEM, 0.1, 2.5, h, SGD(), 1),
 }
 PROBABILITY_CALLS = {
     "Minimum": lambda p: Minimum(K, p),
     "FiniteLaw": lambda p: FiniteLaw(np.ones((2, 1, 1)), p),
-    "SGDLaw": lambda p: SGDLaw(K, 0.5, probabilities=p),
-    "Sampling": lambda p: Sampling(2, probabilities=p),
+    "SGDLaw": lambda p: SGDLaw(Minimum(K, p), 0.5),
+    "Sampling": lambda p: SGD().batches(2, p),
     "hessian_spectrum": lambda p: Minimum(K).hessian_spectrum(p),
-    "gd_exponent": lambda p: gd_exponent(K, 0.5, p),
-    "sgd_exponent": lambda p: sgd_exponent(K, 0.5, 1, p),
-    "stability": lambda p: stability(K, 0.5, 1, p),
-    "stable_steps": lambda p: stable_steps(K, 1, p),
+    "gd_exponent": lambda p: gd_exponent(Minimum(K, p), 0.5),
+    "sgd_exponent": lambda p: sgd_exponent(Minimum(K, p), 0.5),
+    "stability": lambda p: stability(Minimum(K, p), 0.5),
+    "stable_steps": lambda p: stable_steps(Minimum(K, p)),
     "stable_arcs": lambda p: stable_arcs(PAIR, 0.5, 1, p),
     "exact_runs": lambda p: exact_runs(PAIR, 0.1, 2.5, 0.1, 1, probabilities=p),
     "SGD": lambda p: stochastic_gradient_descent(PAIR, [THETA], 0.1, 1, probabilities=p),
@@ -99,14 +102,14 @@ PROBABILITY_CALLS = {
     "TwoLayerNetwork": lambda p: TwoLayerNetwork(np.eye(2), [1.0, 1.0], 2, p),
 }
 BATCH_CALLS = {
-    "SGDLaw": lambda b: SGDLaw(K, 0.5, b),
-    "Sampling": lambda b: Sampling(2, b),
-    "sgd_exponent": lambda b: sgd_exponent(K, 0.5, b),
-    "stability": lambda b: stability(K, 0.5, b),
-    "stable_steps": lambda b: stable_steps(K, b),
-    "stable_arcs": lambda b: stable_arcs(PAIR, 0.5, b),
-    "exact_runs": lambda b: exact_runs(PAIR, 0.1, 2.5, 0.1, 1, batch_size=b),
-    "SGD": lambda b: stochastic_gradient_descent(PAIR, [THETA], 0.1, 1, batch_size=b),
+    "SGDLaw": lambda b: SGDLaw(K, 0.5, SGD(batch_size=b)),
+    "Sampling": lambda b: SGD(batch_size=b).batches(2),
+    "sgd_exponent": lambda b: sgd_exponent(K, 0.5, SGD(batch_size=b)),
+    "stability": lambda b: stability(K, 0.5, SGD(batch_size=b)),
+    "stable_steps": lambda b: stable_steps(K, SGD(batch_size=b)),
+    "stable_arcs": lambda b: stable_arcs(PAIR, 0.5, SGD(batch_size=b)),
+    "exact_runs": lambda b: exact_runs(PAIR, 0.1, 2.5, 0.1, SGD(batch_size=b), 1),
+    "SGD": lambda b: stochastic_gradient_descent(PAIR, [THETA], 0.1, SGD(batch_size=b), 1),
 }
 SEED_CALLS = {
     "monte_carlo": lambda r: monte_carlo(LAW, r),
@@ -114,10 +117,10 @@ SEED_CALLS = {
     "sgd_exponent": lambda r: sgd_exponent(K, 0.5, rng=r),
     "stability": lambda r: stability(K, 0.5, rng=r),
     "stable_steps": lambda r: stable_steps(K, rng=r),
-    "exact_runs": lambda r: exact_runs(PAIR, 0.1, 2.5, 0.1, 1, rng=r),
-    "SGD": lambda r: stochastic_gradient_descent(PAIR, [THETA], 0.1, 1, rng=r),
+    "exact_runs": lambda r: exact_runs(PAIR, 0.1, 2.5, 0.1, SGD(), 1, rng=r),
+    "SGD": lambda r: stochastic_gradient_descent(PAIR, [THETA], 0.1, SGD(), 1, rng=r),
     "bad_step_sizes": lambda r: bad_step_sizes(PROBLEM, rng=r),
-    "draw": lambda r: Sampling(3).draw(1, r),
+    "draw": lambda r: SGD().batches(3).draw(1, r),
     "initial": lambda r: TwoLayerNetwork([[1.0]], [1.0], 1).initial(r),
     "digit_pair": lambda r: digit_pair(rng=r),
 }
@@ -256,15 +259,15 @@ def test_arguments_that_many_functions_share(call, value, error, message):
         ),
         (lambda: bad_step_sizes(PROBLEM, scale=0.0), ValueError, "scale must be .* 0"),
         # sampling, products
-        (lambda: Sampling(0), ValueError, "n_samples must be at least 1, got 0"),
-        (lambda: Sampling(2.0), TypeError, r"n_samples must be an integer, got 2\.0"),
-        (lambda: Sampling(2, replacement="no"), TypeError, "replacement must be .*'no'"),
+        (lambda: SGD().batches(0), ValueError, "n_samples must be at least 1, got 0"),
+        (lambda: SGD().batches(2.0), TypeError, r"n_samples must be an integer, got 2\.0"),
+        (lambda: SGD(replacement="no").batches(2), TypeError, "replacement must be .*'no'"),
         (
-            lambda: Sampling(3, 2, [0.5, 0.25, 0.25], False),
+            lambda: SGD(batch_size=2, replacement=False).batches(3, [0.5, 0.25, 0.25]),
             ValueError,
             "replacement=False .*got .* 2",
         ),
-        (lambda: Sampling(3).draw(0), ValueError, "size must be at least 1, got 0"),
+        (lambda: SGD().batches(3).draw(0), ValueError, "size must be at least 1, got 0"),
         (lambda: FiniteLaw([[1.0]]), ValueError, r"matrices must have 3 dimension.*\(1, 1\)"),
         (lambda: FiniteLaw([[[1.0, 2.0]]]), ValueError, r"matrices must be square.*\(1, 1, 2\)"),
         (lambda: FiniteLaw([[[math.nan]]]), ValueError, r"matrices has a NaN .*\(0, 0, 0\)"),
@@ -275,7 +278,7 @@ def test_arguments_that_many_functions_share(call, value, error, message):
         (lambda: lyapunov_exponent(K), TypeError, "law must be a FiniteLaw, .*, got list"),
         (lambda: monte_carlo(K), TypeError, "law must be .*got list"),
         (
-            lambda: sgd_exponent(K, 0.5, method="magic"),
+            lambda: sgd_exponent(K, 0.5, algorithm="magic"),
             ValueError,
             "method must be one of .*'magic'",
         ),
@@ -304,23 +307,35 @@ def test_arguments_that_many_functions_share(call, value, error, message):
         (lambda: SET.scaled(0.0), ValueError, "factor must be .* 0"),
         (lambda: SET.scaled(-1.0), ValueError, "factor must be .*-1"),
         # trajectories
-        (lambda: exact_runs(PROBLEM, [], [], 0.1, 1), ValueError, "delta is empty"),
-        (lambda: exact_runs(PROBLEM, math.nan, 3.0, 0.1, 1), ValueError, "delta has a NaN"),
-        (lambda: exact_runs(PROBLEM, 0.0, 1.9, 0.1, 1), ValueError, r"s must be at least .*-0\.1"),
-        (lambda: exact_runs(PAIR, 1.0, 3.0, 0.1, 1), ValueError, "delta must be below 1 .*got 1"),
+        (lambda: exact_runs(PROBLEM, [], [], 0.1, SGD(), 1), ValueError, "delta is empty"),
+        (lambda: exact_runs(PROBLEM, math.nan, 3.0, 0.1, SGD(), 1), ValueError, "delta has a NaN"),
         (
-            lambda: exact_runs(PAIR, [0.1, 0.2], [3, 3, 3], 0.1, 1),
+            lambda: exact_runs(PROBLEM, 0.0, 1.9, 0.1, SGD(), 1),
+            ValueError,
+            r"s must be at least .*-0\.1",
+        ),
+        (
+            lambda: exact_runs(PAIR, 1.0, 3.0, 0.1, SGD(), 1),
+            ValueError,
+            "delta must be below 1 .*got 1",
+        ),
+        (
+            lambda: exact_runs(PAIR, [0.1, 0.2], [3, 3, 3], 0.1, SGD(), 1),
             ValueError,
             r"delta .*\(2,\).*\(3,\)",
         ),
-        (lambda: exact_runs(PAIR, 0.1, 3.0, 0.1, 0), ValueError, "steps must be at least 1, got 0"),
         (
-            lambda: exact_runs(PAIR, 0.1, 3.0, 0.1, 1, record_every=-1),
+            lambda: exact_runs(PAIR, 0.1, 3.0, 0.1, SGD(), 0),
+            ValueError,
+            "steps must be at least 1, got 0",
+        ),
+        (
+            lambda: exact_runs(PAIR, 0.1, 3.0, 0.1, SGD(), 1, record_every=-1),
             ValueError,
             "record_every .*-1",
         ),
         (
-            lambda: exact_runs(DiagonalLinearNetwork(np.eye(2), [1, 1]), 0.1, 3.0, 0.1, 1),
+            lambda: exact_runs(DiagonalLinearNetwork(np.eye(2), [1, 1]), 0.1, 3.0, 0.1, SGD(), 1),
             TypeError,
             "problem must be a ScalarFactorization.*Diagonal",
         ),
@@ -345,7 +360,7 @@ def test_arguments_that_many_functions_share(call, value, error, message):
             ValueError,
             "record_every",
         ),
-        (lambda: stochastic_gradient_descent(PROBLEM, [], 0.1, 1), ValueError, "starts"),
+        (lambda: stochastic_gradient_descent(PROBLEM, [], 0.1, SGD(), 1), ValueError, "starts"),
         # data
         (lambda: digit_pair(3, 3), ValueError, "two different digits, got 3 and 3"),
         (lambda: digit_pair(3, 10), ValueError, "digits, got 3 and 10"),
@@ -377,8 +392,8 @@ def test_a_long_value_is_shortened_in_the_message():
 
 
 def test_a_batch_larger_than_the_data_is_legal_with_replacement():
-    assert Sampling(2, 5, replacement=True).count == 6
-    assert Sampling(2, 5, [0.25, 0.75]).replacement
+    assert SGD(batch_size=5, replacement=True).batches(2).count == 6
+    assert SGD(batch_size=5).batches(2, [0.25, 0.75]).replacement
 
 
 @pytest.mark.parametrize(
@@ -389,8 +404,8 @@ def test_a_batch_larger_than_the_data_is_legal_with_replacement():
         lambda x: gd_jacobian(x, THETA, 0.5),
         lambda x: bad_step_sizes(x),
         lambda x: gradient_descent(x, [THETA], 0.5, 1),
-        lambda x: stochastic_gradient_descent(x, [THETA], 0.5, 1),
-        lambda x: exact_runs(x, 0.5, 3.0, 0.5, 1),
+        lambda x: stochastic_gradient_descent(x, [THETA], 0.5, SGD(), 1),
+        lambda x: exact_runs(x, 0.5, 3.0, 0.5, SGD(), 1),
         lambda x: find_cycles(x, 0.5, 2),
         lambda x: multipliers(x, 0.5, [THETA]),
         lambda x: LineMap(x),

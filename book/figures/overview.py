@@ -15,12 +15,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from stabcore import ReluPair, StableSets, exact_runs, stable_arcs
+from stabcore import ReluPair, stable_arcs
+from stabcore.minima import StabilityTable
+from stabcore.simulation import exact_runs
 from stabcore.companion.plotting import (
-    GD,
+    GD_COLOUR,
     INK,
     REGION_COLOURS,
-    SGD,
+    SGD_COLOUR,
     arc_regions,
     hyperbola,
     use_style,
@@ -54,7 +56,7 @@ def main() -> None:
     figure.savefig(TARGET, metadata={"Date": None, "Creator": None})
 
 
-def draw_minima(axes: Axes, arcs: StableSets) -> None:
+def draw_minima(axes: Axes, arcs: StabilityTable) -> None:
     """Draw the curve of minima, each coloured by who can find it."""
     hyperbola(axes, arcs, LARGEST, linewidth=6)
     axes.set(xlim=(0, LARGEST + 0.1), ylim=(0, LARGEST + 0.1))
@@ -64,7 +66,7 @@ def draw_minima(axes: Axes, arcs: StableSets) -> None:
     axes.legend(handles=handles, loc="upper right", title="a minimum is stable for")
 
 
-def draw_exponents(axes: Axes, problem: ReluPair, arcs: StableSets, largest: float) -> None:
+def draw_exponents(axes: Axes, problem: ReluPair, arcs: StabilityTable, largest: float) -> None:
     """Draw μ and λ over s, above the colours of their signs."""
     s = np.linspace(2, largest, 4_000)
     scaled = STEP_SIZE * s[:, None] * problem.curvatures
@@ -72,15 +74,15 @@ def draw_exponents(axes: Axes, problem: ReluPair, arcs: StableSets, largest: flo
     lyapunov = np.log(np.abs(1 - scaled)) @ problem.probabilities
     background(axes, arcs, largest)
     axes.axhline(0, color=INK, linewidth=0.8)
-    axes.plot(s, mu, color=GD)
-    axes.plot(s, lyapunov, color=SGD, linestyle=(0, (6, 1.5)))
-    axes.text(3.95, 1.15, r"$\mu$ (gradient descent)", color=GD)
-    axes.text(6.35, -0.75, r"$\lambda$ (SGD)", color=SGD, ha="right")
+    axes.plot(s, mu, color=GD_COLOUR)
+    axes.plot(s, lyapunov, color=SGD_COLOUR, linestyle=(0, (6, 1.5)))
+    axes.text(3.95, 1.15, r"$\mu$ (gradient descent)", color=GD_COLOUR)
+    axes.text(6.35, -0.75, r"$\lambda$ (SGD_COLOUR)", color=SGD_COLOUR, ha="right")
     axes.set(xlim=(2, largest), ylim=(-2.4, 2), ylabel="exponent")
     axes.tick_params(labelbottom=False)
 
 
-def draw_limits(axes: Axes, problem: ReluPair, arcs: StableSets, largest: float) -> None:
+def draw_limits(axes: Axes, problem: ReluPair, arcs: StabilityTable, largest: float) -> None:
     """Draw where simulated runs from random starts end."""
     rng = np.random.default_rng(SEED)
     starts = rng.uniform(0, LARGEST, size=(STARTS, 2))
@@ -90,7 +92,7 @@ def draw_limits(axes: Axes, problem: ReluPair, arcs: StableSets, largest: float)
     edges = [np.linspace(start, end, 1 + round(9 * (end - start))) for start, end in pieces]
     bins = np.unique(np.concatenate(edges))
     background(axes, arcs, largest)
-    for batch_size, stable, colour in ((None, arcs.gd, GD), (1, arcs.sgd, SGD)):
+    for batch_size, stable, colour in ((None, arcs.gd, GD_COLOUR), (1, arcs.sgd, SGD_COLOUR)):
         runs = exact_runs(problem, delta, s, STEP_SIZE, STEPS, batch_size=batch_size, rng=rng)
         if not stable.contains(runs.limits).all():
             raise AssertionError("a run ended at an unstable minimum: the caption would be wrong")
@@ -105,7 +107,7 @@ def draw_limits(axes: Axes, problem: ReluPair, arcs: StableSets, largest: float)
     )
 
 
-def background(axes: Axes, arcs: StableSets, largest: float) -> None:
+def background(axes: Axes, arcs: StabilityTable, largest: float) -> None:
     """Tint the axis with the region of each minimum."""
     for start, end, name in arc_regions(arcs, 2, largest):
         axes.axvspan(start, end, color=REGION_COLOURS[name], alpha=0.28, linewidth=0)

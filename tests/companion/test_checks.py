@@ -3,7 +3,8 @@ import math
 
 import pytest
 
-from stabcore.companion.checks import MIME, Checks
+from stabcore.companion import Checks
+from stabcore.companion.checks import MIME
 
 
 @pytest.mark.parametrize(

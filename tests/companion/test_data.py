@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from stabcore.companion.data import centred, digit_classes, digit_pair
+from stabcore.companion import centred, digit_classes, digit_pair
 
 
 def test_images_are_members_of_the_set_with_their_labels():

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from stabcore import ReluPair, StableSet, StableSets, stable_arcs
+from stabcore import ReluPair, stable_arcs
 from stabcore.companion import plotting
-from stabcore.minima.verdict import REGIONS
-from stabcore.saddles.phases import PHASES
-from stabcore.simulation.neuron import NeuronFate
+from stabcore.minima import REGIONS, StabilityTable
+from stabcore.problems import NeuronFate
+from stabcore.saddles import PHASES
+from stabcore.stable_sets import StableSet
 
 
 @pytest.fixture
@@ -96,9 +97,9 @@ def test_interval_band(axes):
 
 def test_arc_regions_of_empty_sets():
     empty = StableSet(intervals=(), brackets=(), lower=2.0, upper=math.inf)
-    assert plotting.arc_regions(StableSets(gd=empty, sgd=empty, mean_square=empty), 2.0, 3.0) == [
-        (2.0, 3.0, "neither")
-    ]
+    assert plotting.arc_regions(
+        StabilityTable(gd=empty, sgd=empty, mean_square=empty), 2.0, 3.0
+    ) == [(2.0, 3.0, "neither")]
 
 
 def test_every_phase_and_fate_has_a_colour():

@@ -7,26 +7,24 @@ from hypothesis import strategies as st
 
 from stabcore import (
     DiagonalLinearNetwork,
-    Fate,
+    LinearNetwork,
     LinearRegression,
     ReluPair,
+    ScalarChain,
     ScalarFactorization,
     TwoLayerNetwork,
-    exact_runs,
-)
-from stabcore.descent.basins import (
-    _chain_trapped,
-    _others,
-    _trapped,
-    asymptotic_gradient_norm,
     basin,
-    converged_fraction,
-    fates,
 )
-from stabcore.descent.known import bounded_region
-from stabcore.problems.factorised import ScalarChain
-from stabcore.problems.linear import LinearNetwork
-from stabcore.problems.models import PiecewiseQuartic
+from stabcore.descent import (
+    Ending,
+    asymptotic_gradient_norm,
+    bounded_region,
+    converged_fraction,
+    endings,
+)
+from stabcore.descent.basins import _chain_trapped, _others, _trapped
+from stabcore.problems import PiecewiseQuartic
+from stabcore.simulation import exact_runs
 
 PROBLEM = ScalarFactorization()
 
@@ -55,10 +53,10 @@ def naive_fates(problem, starts, step_size, steps):
         for _ in range(steps):
             theta = theta - step_size * problem.gradient(theta)
             if np.abs(theta).max() > 1e30:
-                ends.append(Fate.DIVERGED)
+                ends.append(Ending.DIVERGED)
                 break
         else:
-            ends.append(Fate.CONVERGED if problem.loss(theta) < 1e-20 else Fate.UNDECIDED)
+            ends.append(Ending.CONVERGED if problem.loss(theta) < 1e-20 else Ending.UNDECIDED)
     return np.array(ends)
 
 
@@ -76,9 +74,9 @@ def naive_fates(problem, starts, step_size, steps):
 )
 def test_fates_against_a_plain_loop(problem, step_size):
     starts = uniform(30, problem.n_parameters)
-    ends = fates(problem, starts, step_size, 1_000)
+    ends = endings(problem, starts, step_size, 1_000)
     assert (ends == naive_fates(problem, starts, step_size, 1_000)).all()
-    assert (ends == Fate.CONVERGED).sum() > 10
+    assert (ends == Ending.CONVERGED).sum() > 10
 
 
 @pytest.mark.parametrize(
@@ -95,7 +93,7 @@ def test_fates_against_a_plain_loop(problem, step_size):
 )
 def test_exact_coordinates_agree_with_plain_ones(special, plain, step_size):
     starts = uniform(1_000, special.n_parameters, 2.0)
-    one, two = (fates(problem, starts, step_size, 3_000) for problem in (special, plain))
+    one, two = (endings(problem, starts, step_size, 3_000) for problem in (special, plain))
     assert (one == two).mean() >= 0.999  # a start on a fractal boundary may fall on either side
 
 
@@ -103,9 +101,9 @@ def test_fates_against_runs_that_are_followed_to_the_end():
     """`exact_runs` calls a run converged below 10⁻²⁵⁰ only."""
     problem, starts = ReluPair(), 2.5 * np.random.default_rng(0).random((3_000, 2))
     runs = exact_runs(problem, *problem.exact_coordinates(starts), 0.15, 20_000, batch_size=None)
-    ends = fates(problem, starts, 0.15, 20_000)
+    ends = endings(problem, starts, 0.15, 20_000)
     assert (ends == runs.fate).mean() >= 0.999
-    assert set(np.unique(ends)) >= {Fate.CONVERGED, Fate.DEAD}
+    assert set(np.unique(ends)) >= {Ending.CONVERGED, Ending.DEAD}
 
 
 @pytest.mark.parametrize("step_size", [0.3, 0.8, 0.999, 1.1, 1.6, 1.9])
@@ -114,7 +112,7 @@ def test_the_bounded_region_in_closed_form(step_size):
     starts = uniform(20_000, 2, 1.2 * math.sqrt(2 / step_size + 1))
     inside = bounded_region(PROBLEM, starts, step_size)
     assert 0.1 < inside.mean() < 0.9
-    assert ((fates(PROBLEM, starts, step_size, 2_000) == Fate.DIVERGED) == ~inside).all()
+    assert ((endings(PROBLEM, starts, step_size, 2_000) == Ending.DIVERGED) == ~inside).all()
 
 
 def test_the_region_depends_on_the_mean_curvature():
@@ -127,7 +125,7 @@ def test_the_region_depends_on_the_mean_curvature():
 def test_no_region_is_left_at_two():
     assert not bounded_region(PROBLEM, uniform(1_000, 2, 30), 2.0).any()
     assert not bounded_region(PROBLEM, uniform(1_000, 2, 30), 2.5).any()
-    assert (fates(PROBLEM, uniform(1_000, 2), 2.0, 5_000) == Fate.DIVERGED).all()
+    assert (endings(PROBLEM, uniform(1_000, 2), 2.0, 5_000) == Ending.DIVERGED).all()
 
 
 @pytest.mark.parametrize("step_size", [0.3, 1.0, 1.7])
@@ -216,38 +214,38 @@ def test_a_small_loss_is_not_convergence(problem):
     """Next to an unstable minimum the loss is 10⁻²⁴ and the run leaves."""
     start = [1 + 5e-13, 1 + 5e-13]
     assert problem.loss(np.array(start)) < 1e-23
-    assert fates(problem, start, 1.01, 500) == Fate.UNDECIDED
+    assert endings(problem, start, 1.01, 500) == Ending.UNDECIDED
 
 
 @pytest.mark.parametrize("problem", [ScalarChain(3), PlainChain(3)])
 def test_a_slow_passage_by_a_saddle_is_not_convergence(problem):
     start = [1e-5, 2e-5, 3e-5]
     assert np.linalg.norm(problem.gradient(np.array(start))) < 1e-8
-    assert fates(problem, start, 0.1, 500) == Fate.UNDECIDED
+    assert endings(problem, start, 0.1, 500) == Ending.UNDECIDED
 
 
 def test_starts_on_the_axes():
     """On θ₁ = −θ₂ a run ends in the saddle, exactly; on a minimum it stays."""
     line = np.linspace(-1, 1, 11)[:, None] * [1.0, -1.0]
-    assert (fates(PROBLEM, line, 0.5, 10_000) == Fate.UNDECIDED).all()
-    assert (fates(ScalarChain(2), line, 0.5, 10_000) == Fate.UNDECIDED).all()
-    assert fates(PROBLEM, [2.0, 0.5], 1.5, 10) == Fate.CONVERGED
-    assert fates(ScalarChain(3), [0.0, 0.0, 1.0], 0.1, 1_000) == Fate.UNDECIDED
+    assert (endings(PROBLEM, line, 0.5, 10_000) == Ending.UNDECIDED).all()
+    assert (endings(ScalarChain(2), line, 0.5, 10_000) == Ending.UNDECIDED).all()
+    assert endings(PROBLEM, [2.0, 0.5], 1.5, 10) == Ending.CONVERGED
+    assert endings(ScalarChain(3), [0.0, 0.0, 1.0], 0.1, 1_000) == Ending.UNDECIDED
 
 
 def test_dead_networks():
     problem, starts = ReluPair(), np.array([[-1.0, 1.0], [1.0, 0.0], [1.0, 1.0], [3.0, 3.0]])
     for model in (problem, PlainPair()):
-        ends = fates(model, starts, 0.1, 500)
-        assert ends.tolist() == [Fate.DEAD, Fate.DEAD, Fate.CONVERGED, Fate.DEAD]
+        ends = endings(model, starts, 0.1, 500)
+        assert ends.tolist() == [Ending.DEAD, Ending.DEAD, Ending.CONVERGED, Ending.DEAD]
 
 
 def test_linear_regression_converges_below_its_threshold_only():
     problem = LinearRegression([[1.0, 2.0], [0.5, 1.0], [1.0, 0.0]], [1.0, -1.0, 2.0])
     edge = 2 / np.linalg.eigvalsh(problem.hessian(np.zeros(2)))[-1]
     starts = uniform(20, 2)
-    assert (fates(problem, starts, 0.99 * edge, 5_000) == Fate.CONVERGED).all()
-    assert (fates(problem, starts, 1.2 * edge, 5_000) == Fate.DIVERGED).all()
+    assert (endings(problem, starts, 0.99 * edge, 5_000) == Ending.CONVERGED).all()
+    assert (endings(problem, starts, 1.2 * edge, 5_000) == Ending.DIVERGED).all()
 
 
 def test_a_linear_network_that_does_not_interpolate():
@@ -264,7 +262,7 @@ def test_a_network_with_data():
     rng = np.random.default_rng(4)
     problem = TwoLayerNetwork(rng.normal(size=(3, 2)), rng.normal(size=3), width=4)
     starts = np.stack([problem.initial(seed) for seed in range(5)])
-    assert (fates(problem, starts, 0.2, 10_000) == Fate.CONVERGED).all()
+    assert (endings(problem, starts, 0.2, 10_000) == Ending.CONVERGED).all()
 
 
 @pytest.mark.parametrize(
@@ -283,7 +281,7 @@ def test_a_basin_has_rows_for_y_and_columns_for_x():
     picture = basin(ReluPair(), x, y, 0.1, 1_000)
     assert picture.shape == (2, 3)
     for j, i in np.ndindex(2, 3):
-        assert picture[j, i] == fates(ReluPair(), [x[i], y[j]], 0.1, 1_000)
+        assert picture[j, i] == endings(ReluPair(), [x[i], y[j]], 0.1, 1_000)
     assert len(np.unique(picture)) > 1
 
 
@@ -293,7 +291,7 @@ def test_counts_and_exact_confidence_interval():
     result = converged_fraction(PROBLEM, starts, 0.5, 1_000)
     assert result.value == 0.75
     assert result.counts == {
-        Fate.UNDECIDED: 0, Fate.CONVERGED: 30, Fate.DEAD: 0, Fate.DIVERGED: 10,
+        Ending.UNDECIDED: 0, Ending.CONVERGED: 30, Ending.DEAD: 0, Ending.DIVERGED: 10,
     }  # fmt: skip
     assert result.lower < 0.75 < result.upper
     none = converged_fraction(PROBLEM, starts[30:], 0.5, 1_000, confidence=0.9)
@@ -353,19 +351,19 @@ def test_shapes_and_starts_that_are_not_changed():
     starts = uniform(6, 2).reshape(2, 3, 2)
     before = starts.copy()
     for problem in (PROBLEM, ScalarChain(2), PlainFactorization()):
-        assert fates(problem, starts, 0.5, 100).shape == (2, 3)
+        assert endings(problem, starts, 0.5, 100).shape == (2, 3)
         assert asymptotic_gradient_norm(problem, starts, 0.5, 100).shape == (2, 3)
-        assert fates(problem, starts[0, 0], 0.5, 100).shape == ()
+        assert endings(problem, starts[0, 0], 0.5, 100).shape == ()
     assert (starts == before).all()
 
 
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: fates(PROBLEM, [1.0], 0.5, 10), ValueError, "starts must have shape"),
-        (lambda: fates(PROBLEM, [1.0, 1.0], -1, 10), ValueError, "step_size must be finite"),
-        (lambda: fates(PROBLEM, [1.0, 1.0], 0.5, 0), ValueError, "steps must be at least 1"),
-        (lambda: fates("chain", [1.0], 0.5, 10), TypeError, "problem must be a Problem"),
+        (lambda: endings(PROBLEM, [1.0], 0.5, 10), ValueError, "starts must have shape"),
+        (lambda: endings(PROBLEM, [1.0, 1.0], -1, 10), ValueError, "step_size must be finite"),
+        (lambda: endings(PROBLEM, [1.0, 1.0], 0.5, 0), ValueError, "steps must be at least 1"),
+        (lambda: endings("chain", [1.0], 0.5, 10), TypeError, "problem must be a Problem"),
         (lambda: basin(ScalarChain(3), [1.0], [1.0], 0.5, 10), ValueError, "two parameters, got 3"),
         (
             lambda: converged_fraction(PROBLEM, [1.0, 1.0], 0.5, 10, confidence=1.0),

@@ -5,12 +5,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stabcore.descent.cycles import Outcome, find_cycles, multipliers, refine_orbit
-from stabcore.descent.known import balanced_two_cycle, boundary_cycles
-from stabcore.descent.map import gd_map
-from stabcore.problems.base import Problem
-from stabcore.problems.factorised import ReluPair, ScalarChain, ScalarFactorization
-from stabcore.problems.models import LinearRegression, PiecewiseQuartic
+from stabcore import (
+    LinearRegression,
+    Problem,
+    ReluPair,
+    ScalarChain,
+    ScalarFactorization,
+    find_cycles,
+    gd_map,
+)
+from stabcore.descent import (
+    SearchOutcome,
+    balanced_two_cycle,
+    boundary_cycles,
+    multipliers,
+    refine_orbit,
+)
+from stabcore.problems import PiecewiseQuartic
 
 
 class Endless(Problem):
@@ -230,11 +241,11 @@ def test_a_multiplier_of_minus_one_is_undecided():
 def test_every_start_is_accounted_for():
     cycles = find_cycles(ScalarFactorization(), 1.2, 4, n_starts=100)
     assert len(cycles.outcomes) == 102
-    assert sum(cycles.count(kind) for kind in Outcome) == 102
-    assert cycles.count(Outcome.FOUND) == len(cycles) > 0
-    assert cycles.count(Outcome.DIVISOR) == sum(cycles.divisor_periods.values())
+    assert sum(cycles.count(kind) for kind in SearchOutcome) == 102
+    assert cycles.count(SearchOutcome.FOUND) == len(cycles) > 0
+    assert cycles.count(SearchOutcome.DIVISOR) == sum(cycles.divisor_periods.values())
     assert set(cycles.divisor_periods) == {1, 2}
-    assert cycles.count(Outcome.DIVERGED) > 0
+    assert cycles.count(SearchOutcome.DIVERGED) > 0
     assert f"{len(cycles)} found" in str(cycles)
     assert all(cycle.period == 4 for cycle in cycles)
     assert cycles[0].points is cycles.cycles[0].points
@@ -244,7 +255,7 @@ def test_duplicates_under_rotation_are_one_cycle():
     x, y = balanced_two_cycle(1.2)
     cycles = find_cycles(ScalarFactorization(), 1.2, 2, starts=[[y, y], [x, x]], transient=0)
     assert len(cycles) == 1
-    assert cycles.count(Outcome.DUPLICATE) == 3  # each start is used twice
+    assert cycles.count(SearchOutcome.DUPLICATE) == 3  # each start is used twice
     assert cycles[0].points[:, 0] == pytest.approx([x, y], abs=1e-14)
 
 
@@ -264,11 +275,11 @@ def test_diverging_orbits_are_told_apart():
 
 def test_dead_networks_and_missing_hessians_leave_the_domain():
     dead = find_cycles(ReluPair(), 0.3, 2, starts=[[-1.0, 1.0]])
-    assert set(dead.outcomes) == {Outcome.LEFT_DOMAIN}
+    assert set(dead.outcomes) == {SearchOutcome.LEFT_DOMAIN}
     chaotic = find_cycles(ReluPair(), 1.7 / 3.53, 2, starts=[[0.9, 0.9]], transient=5000)
-    assert chaotic.outcomes[0] == Outcome.LEFT_DOMAIN
+    assert chaotic.outcomes[0] == SearchOutcome.LEFT_DOMAIN
     undefined = find_cycles(NoHessianBeyondOne(), 1.2, 1, starts=[[1.5, 0.5]], transient=0)
-    assert set(undefined.outcomes) == {Outcome.LEFT_DOMAIN}
+    assert set(undefined.outcomes) == {SearchOutcome.LEFT_DOMAIN}
 
 
 def test_a_cycle_through_a_kink_is_outside_the_domain_of_smoothness():
@@ -276,12 +287,12 @@ def test_a_cycle_through_a_kink_is_outside_the_domain_of_smoothness():
     assert gd_map(PiecewiseQuartic(), np.array([[2.0], [1.0]]), 0.25).tolist() == [[1.0], [2.0]]
     cycles = find_cycles(PiecewiseQuartic(), 0.25, 2, starts=[[1.0], [2.0]], transient=0)
     assert len(cycles) == 0
-    assert Outcome.LEFT_DOMAIN in cycles.outcomes
+    assert SearchOutcome.LEFT_DOMAIN in cycles.outcomes
 
 
 def test_newton_that_does_not_converge_is_reported():
     cycles = find_cycles(Endless(), 0.1, 1, starts=[[0.5], [-0.3]], transient=0)
-    assert set(cycles.outcomes) == {Outcome.NOT_CONVERGED}
+    assert set(cycles.outcomes) == {SearchOutcome.NOT_CONVERGED}
     assert len(cycles) == 0
 
 
@@ -338,9 +349,9 @@ def test_a_stable_cycle_of_period_eight_is_found_after_the_transient():
     (cycle,) = cycles
     assert cycle.stability == "stable"
     assert cycle.radius < 1e-11
-    assert cycles.count(Outcome.FOUND) == 1
+    assert cycles.count(SearchOutcome.FOUND) == 1
 
 
 def test_steep_losses_overflow_in_silence():
     cycles = find_cycles(ScalarChain(40), 0.05, 1, starts=[[1e3] * 40], transient=3)
-    assert cycles.outcomes == (Outcome.DIVERGED, Outcome.NOT_CONVERGED)
+    assert cycles.outcomes == (SearchOutcome.DIVERGED, SearchOutcome.NOT_CONVERGED)

@@ -5,15 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stabcore import (
-    DiagonalLinearNetwork,
-    ReluPair,
-    ScalarFactorization,
-    gd_jacobian,
-    gd_log_abs_det,
-    gd_map,
-)
-from stabcore.descent.inverse import fold_curves, preimage_counts, preimages
+from stabcore import DiagonalLinearNetwork, ReluPair, ScalarFactorization, gd_map
+from stabcore.descent import fold_curves, gd_jacobian, gd_log_abs_det, preimage_counts, preimages
 
 PROBLEM = ScalarFactorization()
 STEPS = [0.1, 0.3, 0.5, 0.99, 1.0, 1.01, 1.5, 2.5, 4.0]

@@ -5,19 +5,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stabcore.descent.known import balanced_two_cycle
-from stabcore.descent.lines import BalancedChain, LineMap, as_scalar_map, refine_cycle
-from stabcore.descent.map import gd_jacobian
-from stabcore.descent.orbit_exponent import map_exponent
-from stabcore.exponent import ExponentWarning
-from stabcore.problems.base import Problem
-from stabcore.problems.factorised import (
+from stabcore import (
     DiagonalLinearNetwork,
+    ExponentWarning,
+    LinearRegression,
+    Problem,
     ReluPair,
     ScalarChain,
     ScalarFactorization,
+    TwoLayerNetwork,
 )
-from stabcore.problems.models import LinearRegression, PiecewiseQuartic, TwoLayerNetwork
+from stabcore.descent import BalancedChain, LineMap, balanced_two_cycle, gd_jacobian, map_exponent
+from stabcore.descent.lines import as_scalar_map, refine_cycle
+from stabcore.problems import PiecewiseQuartic
 
 CRISIS = 3 * math.sqrt(3) / 2 - 1
 

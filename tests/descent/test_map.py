@@ -7,19 +7,17 @@ from hypothesis import strategies as st
 
 from stabcore import (
     DiagonalLinearNetwork,
+    LinearNetwork,
     Minimum,
     Problem,
     ReluPair,
+    ScalarChain,
     ScalarFactorization,
-    bad_step_sizes,
     gd_exponent,
-    gd_jacobian,
-    gd_log_abs_det,
     gd_map,
 )
-from stabcore.problems.factorised import ScalarChain
-from stabcore.problems.linear import LinearNetwork
-from stabcore.problems.models import PiecewiseQuartic
+from stabcore.descent import bad_step_sizes, gd_jacobian, gd_log_abs_det
+from stabcore.problems import PiecewiseQuartic
 
 EXTREMES = st.floats(0.01, 100)
 
@@ -113,7 +111,7 @@ def test_exponent_is_the_norm_of_the_derivative_on_the_normal_space(eta):
 def test_stable_exactly_below_two_over_sharpness(k1, k2, eta, p):
     """Paper A: μ < 0 ⇔ η λ_max(Hess L) < 2; here Hess L has eigenvalues p k₁ and (1 − p) k₂."""
     sharpness = max(p * k1, (1 - p) * k2)
-    result = gd_exponent(np.diag([k1, k2]), eta, [p, 1 - p])
+    result = gd_exponent(Minimum(np.diag([k1, k2]), [p, 1 - p]), eta)
     expected = max(abs(1 - eta * p * k1), abs(1 - eta * (1 - p) * k2))
     if abs(eta * sharpness - 2) > 1e-9 and expected > 0:
         assert result.sign == (-1 if eta * sharpness < 2 else 1)
@@ -147,7 +145,7 @@ def test_minus_infinity_hidden_by_rounding_is_still_in_the_interval():
 
 
 def test_a_sample_never_drawn_is_a_direction_in_which_nothing_moves():
-    assert gd_exponent(np.diag([1.0, 4.0]), 0.3, [1.0, 0.0]).sign == 0
+    assert gd_exponent(Minimum(np.diag([1.0, 4.0]), [1.0, 0.0]), 0.3).sign == 0
 
 
 def test_a_step_lost_to_rounding_is_still_stable():

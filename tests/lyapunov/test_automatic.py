@@ -9,20 +9,18 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.special import digamma
 
-from stabcore import (
-    FiniteLaw,
+from stabcore import SGD, FiniteLaw, Minimum, SGDLaw, lyapunov_exponent
+from stabcore.lyapunov import (
+    GaussianMatrixLaw,
     SampledLaw,
-    SGDLaw,
     determinant_bound,
     enclosure,
-    lyapunov_exponent,
     lyapunov_spectrum,
     mean_square_exponent,
     moment_exponent,
     subadditive_bound,
     transfer,
 )
-from stabcore.lyapunov.laws import GaussianMatrixLaw
 
 # What a method does with a law:
 #     =  its value is right to 1e-8, and it says so
@@ -123,19 +121,22 @@ LAWS = {
     "two samples": (SGDLaw([[1.0, 0.3], [0.3, 2.5]], 0.9), 0.1004861586899),
     "three in a plane": (SGDLaw(plane(ANGLES[:3], NORMS[:3]), 0.7), 0.0576449818998),
     "three samples": (SGDLaw(KERNEL, 0.6), 0.102027728),
-    "pairs of four": (SGDLaw(plane(ANGLES, NORMS), 0.9, 2, replacement=False), -0.335856874),
+    "pairs of four": (
+        SGDLaw(plane(ANGLES, NORMS), 0.9, SGD(batch_size=2, replacement=False)),
+        -0.335856874,
+    ),
     "never drawn": (
-        SGDLaw(plane(ANGLES[:3], NORMS[:3]), 0.7, probabilities=[0.3, 0.7, 0.0]),
+        SGDLaw(Minimum(plane(ANGLES[:3], NORMS[:3]), [0.3, 0.7, 0.0]), 0.7),
         -0.2252905934970,
     ),
     "one sample": (SGDLaw([[2.0]], 0.7), math.log(0.4)),
     "whole data set": (
-        SGDLaw(KERNEL, 0.5, 3, replacement=False),
+        SGDLaw(KERNEL, 0.5, SGD(batch_size=3, replacement=False)),
         math.log(np.abs(1 - 0.5 * np.linalg.eigvalsh(KERNEL) / 3).max()),
     ),
     "orthogonal": (SGDLaw(np.diag([1.0, 2.0, 3.0, 4.0]), 0.7), math.log(1.8) / 4),
     "reshuffled": (
-        SGDLaw(np.outer([1, 2], [1, 2]), 0.3, reshuffle=True),
+        SGDLaw(np.outer([1, 2], [1, 2]), 0.3, SGD(reshuffle=True)),
         math.log(0.7 * 0.2) / 2,
     ),
     "diagonal": (FiniteLaw([np.diag([2, 0.5]), np.diag([0.5, 3])]), math.log(1.5) / 2),
@@ -251,8 +252,10 @@ def test_samples_may_be_permuted_together_with_their_probabilities(seed, step_si
     kernel = random_kernel(seed, 3, 2)
     probabilities = np.full(3, 1 / 3) if uniform else np.array([0.5, 0.5, 0.0])
     order = np.random.default_rng(seed).permutation(3)
-    law = SGDLaw(kernel, step_size, size, probabilities)
-    other = SGDLaw(kernel[np.ix_(order, order)], step_size, size, probabilities[order])
+    law = SGDLaw(Minimum(kernel, probabilities), step_size, SGD(batch_size=size))
+    other = SGDLaw(
+        Minimum(kernel[np.ix_(order, order)], probabilities[order]), step_size, SGD(batch_size=size)
+    )
     assert mean_square_exponent(law).value == pytest.approx(mean_square_exponent(other).value)
     assert determinant_bound(law).value == pytest.approx(determinant_bound(other).value, abs=1e-9)
     bounds = (subadditive_bound(one, 3).value for one in (law, other))

@@ -6,15 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stabcore import (
-    FiniteLaw,
-    Minimum,
-    ReluPair,
-    SGDLaw,
-    closed_form,
-    gd_exponent,
-    lyapunov_exponent,
-)
+from stabcore import SGD, FiniteLaw, Minimum, ReluPair, SGDLaw, gd_exponent, lyapunov_exponent
+from stabcore.lyapunov import closed_form
 
 CURVATURES = st.lists(st.floats(0.1, 10), min_size=1, max_size=4)
 STEPS = st.floats(0.05, 5)
@@ -70,21 +63,23 @@ def test_orthogonal_gradients(curvatures, step_size):
         expected = max(
             q * math.log(abs(1 - step_size * k)) for q, k in zip(p, curvatures, strict=True)
         )
-        agree(closed_form(SGDLaw(np.diag(curvatures), step_size, probabilities=p)), expected)
+        agree(closed_form(SGDLaw(Minimum(np.diag(curvatures), p), step_size)), expected)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3])
 @pytest.mark.parametrize("replacement", [True, False])
 def test_batches_of_parallel_gradients(batch_size, replacement):
     curvatures, step_size = [1.0, 2.0, 3.5, 0.7], 0.83
-    law = SGDLaw(parallel(curvatures), step_size, batch_size, replacement=replacement)
+    law = SGDLaw(
+        parallel(curvatures), step_size, SGD(batch_size=batch_size, replacement=replacement)
+    )
     agree(closed_form(law), mean_log(curvatures, step_size, batch_size, replacement=replacement))
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3])
 def test_weighted_batches_of_parallel_gradients(batch_size):
     curvatures, p = [1.0, 2.0, 3.5], [0.5, 0.3, 0.2]
-    law = SGDLaw(parallel(curvatures), 0.83, batch_size, p)
+    law = SGDLaw(Minimum(parallel(curvatures), p), 0.83, SGD(batch_size=batch_size))
     agree(closed_form(law), mean_log(curvatures, 0.83, batch_size, p))
 
 
@@ -99,14 +94,14 @@ def test_batches_of_orthogonal_groups(batch_size, replacement):
         mean_log(curvatures * inside, step_size, batch_size, replacement=replacement)
         for inside in (np.array([1, 1, 0, 0]), np.array([0, 0, 1, 1]))
     )
-    law = SGDLaw(kernel, step_size, batch_size, replacement=replacement)
+    law = SGDLaw(kernel, step_size, SGD(batch_size=batch_size, replacement=replacement))
     agree(closed_form(law), expected)
 
 
 @pytest.mark.parametrize("step_size", [0.1, 0.5, 0.8])
 def test_the_full_batch_is_gradient_descent(step_size):
     kernel = np.array([[2.0, 0.3, 0.1], [0.3, 1.0, -0.5], [0.1, -0.5, 4.0]])
-    result = closed_form(SGDLaw(kernel, step_size, batch_size=3))
+    result = closed_form(SGDLaw(kernel, step_size, SGD(batch_size=3)))
     assert result.value == pytest.approx(gd_exponent(kernel, step_size).value, rel=1e-13)
     agree(result, math.log(np.abs(np.linalg.eigvalsh(np.eye(3) - step_size * kernel / 3)).max()))
 
@@ -116,7 +111,9 @@ def test_one_sample():
     for step_size in (0.1, 0.9, 3.0):
         expected = math.log(abs(1 - 2 * step_size))
         agree(closed_form(SGDLaw([[2.0]], step_size)), expected)
-        agree(closed_form(SGDLaw([[2.0]], step_size, 3, replacement=True)), expected)
+        agree(
+            closed_form(SGDLaw([[2.0]], step_size, SGD(batch_size=3, replacement=True))), expected
+        )
         agree(gd_exponent([[2.0]], step_size), expected)
 
 
@@ -152,8 +149,8 @@ def test_one_vanishing_group_does_not_hide_the_other():
 
 
 def test_samples_of_probability_zero_do_not_count():
-    agree(closed_form(SGDLaw(parallel([2.0, 3.0]), 0.5, probabilities=[0, 1])), math.log(0.5))
-    assert closed_form(SGDLaw(np.diag([2.0, 3.0]), 0.5, probabilities=[0, 1])).value == 0
+    agree(closed_form(SGDLaw(Minimum(parallel([2.0, 3.0]), [0, 1]), 0.5)), math.log(0.5))
+    assert closed_form(SGDLaw(Minimum(np.diag([2.0, 3.0]), [0, 1]), 0.5)).value == 0
     law = FiniteLaw([[[2.0, 1.0], [1.0, 1.0]], [[3.0, 0.0], [0.0, 0.5]]], [0, 1])
     agree(closed_form(law), math.log(3))
 

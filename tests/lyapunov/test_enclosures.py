@@ -9,8 +9,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from stabcore import FiniteLaw, SGDLaw, monte_carlo
-from stabcore.lyapunov.enclosures import _Factors, _Grid, _log, _sweeps, enclosure
+from stabcore import SGD, FiniteLaw, SGDLaw
+from stabcore.lyapunov import enclosure, monte_carlo
+from stabcore.lyapunov.enclosures import _Factors, _Grid, _log, _sweeps
 
 POLLICOTT = FiniteLaw([[[2, 1], [1, 1]], [[3, 1], [2, 1]]])
 FIBONACCI = FiniteLaw([[[0, 1], [1, 1]], [[0, 1], [1, -1]]])
@@ -146,7 +147,7 @@ def test_singular_factor_whose_kernel_is_reached_at_random():
 @pytest.mark.parametrize("step_size", [0.3, 0.7, 1.2, 1.9])
 @pytest.mark.parametrize("batch_size", [1, 2])
 def test_sgd_on_two_samples_agrees_with_monte_carlo(step_size, batch_size):
-    law = SGDLaw(KERNEL, step_size, batch_size, replacement=True)
+    law = SGDLaw(KERNEL, step_size, SGD(batch_size=batch_size, replacement=True))
     estimate = monte_carlo(law, 0, steps=20_000)
     result = enclosure(law, width=1e-4)
     assert result.converged

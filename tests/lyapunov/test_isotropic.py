@@ -5,16 +5,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import digamma, expi
 
-from stabcore import closed_form, lyapunov_exponent, lyapunov_spectrum, monte_carlo
-from stabcore.lyapunov.isotropic import gaussian_spectrum, isotropic_exponent, isotropic_moment
-from stabcore.lyapunov.laws import (
+from stabcore import SGD, lyapunov_exponent
+from stabcore.lyapunov import (
     GaussianInputLaw,
     GaussianMatrixLaw,
     SampledLaw,
     UniformDirectionLaw,
+    closed_form,
+    lyapunov_spectrum,
+    mean_square_exponent,
+    moment_exponent,
+    monte_carlo,
+    tail_index,
 )
-from stabcore.lyapunov.mean_square import mean_square_exponent
-from stabcore.lyapunov.moments import moment_exponent, tail_index
+from stabcore.lyapunov.isotropic import gaussian_spectrum, isotropic_exponent, isotropic_moment
 
 # By mpmath 1.4 at 25 digits, from formulas that the package does not use: d = 1 as an integral over
 # X, d = 3 with E log(A + BY) = log A + eᶻE₁(z), z = A/2B, for Y ~ χ²_2; and over X and Y at 15
@@ -50,7 +54,7 @@ def agree(result, expected):
 
 @pytest.mark.parametrize(("d", "b", "eta", "expected"), GAUSSIAN_INPUTS)
 def test_gaussian_inputs(d, b, eta, expected):
-    result = isotropic_exponent(GaussianInputLaw(d, eta, b))
+    result = isotropic_exponent(GaussianInputLaw(d, eta, SGD(batch_size=b)))
     assert result.kind == "deterministic"
     agree(result, expected)
 
@@ -63,22 +67,25 @@ def test_uniform_directions(d, kappa, expected):
 @pytest.mark.parametrize("eta", [0.05, 0.3, 1.0, 2.684510350820708, 7.0, 1e3, 1e100])
 def test_one_dimension_batches_of_two(eta):
     """λ = −e^(−1/η) Ei(1/η), zero at 1/log of the Ramanujan-Soldner constant."""
-    agree(isotropic_exponent(GaussianInputLaw(1, eta, 2)), -math.exp(-1 / eta) * expi(1 / eta))
+    agree(
+        isotropic_exponent(GaussianInputLaw(1, eta, SGD(batch_size=2))),
+        -math.exp(-1 / eta) * expi(1 / eta),
+    )
 
 
 @pytest.mark.parametrize(("eta", "b"), [(2.421249521036836, 1), (2.684510350820708, 2)])
 def test_critical_steps_in_one_dimension(eta, b):
-    result = isotropic_exponent(GaussianInputLaw(1, eta, b))
+    result = isotropic_exponent(GaussianInputLaw(1, eta, SGD(batch_size=b)))
     assert abs(result.value) < 1e-14
-    assert isotropic_exponent(GaussianInputLaw(1, eta * (1 - 1e-9), b)).sign == -1
-    assert isotropic_exponent(GaussianInputLaw(1, eta * (1 + 1e-9), b)).sign == 1
+    assert isotropic_exponent(GaussianInputLaw(1, eta * (1 - 1e-9), SGD(batch_size=b))).sign == -1
+    assert isotropic_exponent(GaussianInputLaw(1, eta * (1 + 1e-9), SGD(batch_size=b))).sign == 1
 
 
 @pytest.mark.parametrize("eta", [1e-12, 1e-8])
 @pytest.mark.parametrize(("d", "b"), [(1, 1), (3, 1), (1, 5), (40, 7), (1000, 1000)])
 def test_tiny_steps_keep_their_digits(eta, d, b):
     """λ = −η + O(η²), relative to its size."""
-    result = isotropic_exponent(GaussianInputLaw(d, eta, b))
+    result = isotropic_exponent(GaussianInputLaw(d, eta, SGD(batch_size=b)))
     assert abs(result.value + eta) <= 2 * eta**2 * (d + b + 1) + 1e-14 * eta
     assert result.upper - result.lower < 1e-12 * eta
 
@@ -87,7 +94,7 @@ def test_tiny_steps_keep_their_digits(eta, d, b):
 def test_huge_steps(d, b):
     """As η → ∞, |Av| → (η/b) √(XR), X ~ χ²_b, R ~ χ²_{b+d−1}."""
     limit = math.log(2) + (digamma(b / 2) + digamma((b + d - 1) / 2)) / 2
-    result = isotropic_exponent(GaussianInputLaw(d, 1e60, b))
+    result = isotropic_exponent(GaussianInputLaw(d, 1e60, SGD(batch_size=b)))
     agree(result, math.log(1e60) - math.log(b) + limit)
 
 
@@ -142,10 +149,10 @@ def test_gaussian_spectrum():
     "law",
     [
         GaussianMatrixLaw(3),
-        GaussianInputLaw(1, 2.0, 3),
+        GaussianInputLaw(1, 2.0, SGD(batch_size=3)),
         GaussianInputLaw(2, 0.8),
-        GaussianInputLaw(4, 0.5, 2),
-        GaussianInputLaw(3, 1.0, 5),
+        GaussianInputLaw(4, 0.5, SGD(batch_size=2)),
+        GaussianInputLaw(3, 1.0, SGD(batch_size=5)),
         UniformDirectionLaw(2, 2.5),
         UniformDirectionLaw(4, 1.5),
     ],
@@ -169,7 +176,7 @@ def test_against_monte_carlo(law):
 )
 def test_the_growth_of_the_mean_square(d, b, eta):
     """E|Av|² = 1 − 2η + η²(d + b + 1)/b; and λ ≤ L(q)/q, which increases with q."""
-    law = GaussianInputLaw(d, eta, b)
+    law = GaussianInputLaw(d, eta, SGD(batch_size=b))
     second = isotropic_moment(law, 2.0)
     agree(second, math.log(1 - 2 * eta + eta**2 * (d + b + 1) / b))
     first = isotropic_moment(law, 1.0)
@@ -180,14 +187,14 @@ def test_the_growth_of_the_mean_square(d, b, eta):
 @pytest.mark.parametrize("b", [1, 4])
 def test_moments_in_one_dimension(q, b):
     """With c = η/b = 1/4 and even q, E(1 − cX)^q is a sum of the moments of χ²."""
-    result = isotropic_moment(GaussianInputLaw(1, b / 4, b), q)
+    result = isotropic_moment(GaussianInputLaw(1, b / 4, SGD(batch_size=b)), q)
     assert result.converged
     if q in (2.0, 4.0):
         moments = [math.prod(b + 2 * i for i in range(j)) for j in range(int(q) + 1)]
         terms = [math.comb(int(q), j) * (-0.25) ** j * m for j, m in enumerate(moments)]
         agree(result, math.log(sum(terms)))
     if q == 1e-6:
-        slope = isotropic_exponent(GaussianInputLaw(1, b / 4, b)).value
+        slope = isotropic_exponent(GaussianInputLaw(1, b / 4, SGD(batch_size=b))).value
         assert result.value / q == pytest.approx(slope, abs=1e-5)
 
 
@@ -235,10 +242,10 @@ def test_mean_square_stability_of_gaussian_inputs(d, b):
     """½ log(1 − 2η + η²(d + b + 1)/b), which is 0 at η = 2b/(d + b + 1)."""
     edge = 2 * b / (d + b + 1)
     for eta in (0.3 * edge, 0.9 * edge, 1.7 * edge):
-        result = mean_square_exponent(GaussianInputLaw(d, eta, b))
+        result = mean_square_exponent(GaussianInputLaw(d, eta, SGD(batch_size=b)))
         agree(result, math.log(1 - 2 * eta + eta**2 * (d + b + 1) / b) / 2)
         assert result.sign == (1 if eta > edge else -1)
-    assert abs(mean_square_exponent(GaussianInputLaw(d, edge, b)).value) < 1e-14
+    assert abs(mean_square_exponent(GaussianInputLaw(d, edge, SGD(batch_size=b))).value) < 1e-14
 
 
 def test_the_tail_index_of_gaussian_inputs():
@@ -270,7 +277,7 @@ def test_moments_need_a_law_that_is_known(function):
 
 
 def test_moment_exponent_takes_isotropic_laws():
-    law = GaussianInputLaw(3, 0.7, 2)
+    law = GaussianInputLaw(3, 0.7, SGD(batch_size=2))
     assert moment_exponent(law, 1.5) == isotropic_moment(law, 1.5)
     with pytest.raises(ValueError, match="q must be finite and greater than 0"):
         moment_exponent(law, 0.0)

@@ -2,16 +2,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from stabcore import DiagonalLinearNetwork, FiniteLaw, Minimum, SGDLaw, monte_carlo
-from stabcore.descent.map import gd_jacobian
-from stabcore.lyapunov.laws import (
-    AnyLaw,
+from stabcore import SGD, DiagonalLinearNetwork, FiniteLaw, Minimum, SGDLaw
+from stabcore.descent import gd_jacobian
+from stabcore.lyapunov import (
     GaussianInputLaw,
     GaussianMatrixLaw,
     SampledLaw,
     UniformDirectionLaw,
-    require_law,
+    monte_carlo,
 )
+from stabcore.lyapunov.laws import AnyLaw, require_law
 
 SAMPLINGS = [
     {},
@@ -74,7 +74,7 @@ def test_determinants():
 def test_probabilities_are_those_of_the_minimum_by_default():
     minimum = Minimum(np.eye(2), [0.25, 0.75])
     assert SGDLaw(minimum, 0.5).sampling.probabilities.tolist() == [0.25, 0.75]
-    assert SGDLaw(minimum, 0.5, probabilities=[0.5, 0.5]).sampling.probabilities[0] == 0.5
+    assert SGDLaw(Minimum(minimum, [0.5, 0.5]), 0.5).sampling.probabilities[0] == 0.5
 
 
 def test_too_many_batches_are_not_written_out():
@@ -137,10 +137,10 @@ def test_where_the_factors_must_be_listed_a_sampled_law_is_refused():
 
 ISOTROPIC = [
     GaussianMatrixLaw(3),
-    GaussianInputLaw(3, 0.5, 1),
-    GaussianInputLaw(3, 0.5, 2),
-    GaussianInputLaw(3, 0.5, 3),
-    GaussianInputLaw(3, 0.5, 40),
+    GaussianInputLaw(3, 0.5),
+    GaussianInputLaw(3, 0.5, SGD(batch_size=2)),
+    GaussianInputLaw(3, 0.5, SGD(batch_size=3)),
+    GaussianInputLaw(3, 0.5, SGD(batch_size=40)),
     UniformDirectionLaw(3, 2.5),
 ]
 
@@ -185,7 +185,7 @@ def test_isotropic_laws_draw_from_their_generator_alone(law):
 
 def test_isotropic_laws_in_one_dimension():
     """1 − (η/b) χ²_b, and the constant 1 − κ."""
-    drawn = (1 - GaussianInputLaw(1, 1.4, 7).draw(4000, rng=2).ravel()) / 0.2
+    drawn = (1 - GaussianInputLaw(1, 1.4, SGD(batch_size=7)).draw(4000, rng=2).ravel()) / 0.2
     assert stats.kstest(drawn, stats.chi2(7).cdf).pvalue > 1e-4
     assert UniformDirectionLaw(1, 3.0).draw(5, rng=0).ravel() == pytest.approx(-2.0)
 
@@ -198,7 +198,11 @@ def test_isotropic_laws_in_one_dimension():
         (lambda: GaussianInputLaw(0, 0.1), ValueError, "dimension must be at least 1"),
         (lambda: GaussianInputLaw(2, 0.0), ValueError, "step_size must be finite and greater"),
         (lambda: GaussianInputLaw(2, "a"), TypeError, "step_size must be a real number"),
-        (lambda: GaussianInputLaw(2, 0.1, 0), ValueError, "batch_size must be at least 1, got 0"),
+        (
+            lambda: GaussianInputLaw(2, 0.1, SGD(batch_size=0)),
+            ValueError,
+            "batch_size must be at least 1, got 0",
+        ),
         (lambda: UniformDirectionLaw(-1, 1.0), ValueError, "dimension must be at least 1"),
         (
             lambda: UniformDirectionLaw(2, -1.0),
@@ -215,8 +219,10 @@ def test_bad_isotropic_laws(make, error, message):
 
 def test_a_reshuffled_law_is_no_finite_law():
     with pytest.raises(ValueError, match=r"reshuffled .* not independent.*reshuffle=False"):
-        SGDLaw(np.eye(2), 0.5, reshuffle=True).finite()
-    whole = SGDLaw(np.eye(2), 0.5, 2, reshuffle=True).finite()  # an epoch of one step
+        SGDLaw(np.eye(2), 0.5, SGD(reshuffle=True)).finite()
+    whole = SGDLaw(
+        np.eye(2), 0.5, SGD(batch_size=2, reshuffle=True)
+    ).finite()  # an epoch of one step
     assert whole.matrices.round(12).tolist() == [[[0.75, 0.0], [0.0, 0.75]]]
 
 
@@ -228,6 +234,6 @@ def test_text():
     ]
     assert repr(ISOTROPIC[2]) == "GaussianInputLaw(dimension=3, step_size=0.5, batch_size=2)"
     assert repr(FiniteLaw(np.ones((3, 2, 2)))) == "FiniteLaw(3 factors, dimension=2)"
-    assert repr(SGDLaw(np.eye(4), 0.5, 2)) == (
+    assert repr(SGDLaw(np.eye(4), 0.5, SGD(batch_size=2))) == (
         "SGDLaw(n_samples=4, step_size=0.5, batch_size=2, dimension=4)"
     )

@@ -7,12 +7,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import brentq
 
-from stabcore import FiniteLaw, Minimum, SGDLaw, closed_form, gd_exponent, monte_carlo
-from stabcore.exponent import ExponentWarning
-from stabcore.lyapunov import _perron, mean_square, moments
-from stabcore.lyapunov.bounds import determinant_bound, subadditive_bound
-from stabcore.lyapunov.mean_square import mean_square_edge, mean_square_exponent
-from stabcore.lyapunov.moments import moment_exponent, tail_index
+from stabcore import SGD, ExponentWarning, FiniteLaw, Minimum, SGDLaw, gd_exponent, mean_square_edge
+from stabcore.lyapunov import (
+    _perron,
+    closed_form,
+    determinant_bound,
+    mean_square,
+    mean_square_exponent,
+    moment_exponent,
+    moments,
+    monte_carlo,
+    subadditive_bound,
+    tail_index,
+)
 
 POLLICOTT = FiniteLaw([[[2, 1], [1, 1]], [[3, 1], [2, 1]]])
 POLLICOTT_EXPONENT = 1.1433110351029492458
@@ -78,7 +85,9 @@ def test_mean_square_of_sgd_without_enumerating_batches(matrix, size, weights, r
     probabilities = np.full(4, 0.25) if weights is None else weights
     replaced = weights is not None if replacement is None else replacement
     for step_size in (0.05, 0.3, 2.0):
-        law = SGDLaw(minimum, step_size, size, weights, replacement)
+        law = SGDLaw(
+            Minimum(minimum, weights), step_size, SGD(batch_size=size, replacement=replacement)
+        )
         expected = naive_mean_square(*naive_sgd(minimum, step_size, size, probabilities, replaced))
         result = mean_square_exponent(law)
         assert result.converged
@@ -99,16 +108,30 @@ def test_edge_is_where_the_spectral_radius_is_one(matrix, size, weights, replace
     def excess(step_size):
         return naive_mean_square(*naive_sgd(minimum, step_size, size, probabilities, replaced))
 
-    edge = mean_square_edge(minimum, size, weights, replacement)
+    edge = mean_square_edge(
+        Minimum(minimum, weights), SGD(batch_size=size, replacement=replacement)
+    )
     assert edge == pytest.approx(brentq(excess, 1e-3, 100.0, xtol=1e-14), rel=1e-9)
     for fraction in (0.01, 0.3, 0.6, 0.99):  # one interval, not several
         assert (
-            mean_square_exponent(SGDLaw(minimum, fraction * edge, size, weights, replacement)).sign
+            mean_square_exponent(
+                SGDLaw(
+                    Minimum(minimum, weights),
+                    fraction * edge,
+                    SGD(batch_size=size, replacement=replacement),
+                )
+            ).sign
             == -1
         )
     for fraction in (1.01, 2.0, 30.0):
         assert (
-            mean_square_exponent(SGDLaw(minimum, fraction * edge, size, weights, replacement)).sign
+            mean_square_exponent(
+                SGDLaw(
+                    Minimum(minimum, weights),
+                    fraction * edge,
+                    SGD(batch_size=size, replacement=replacement),
+                )
+            ).sign
             == 1
         )
 
@@ -124,29 +147,31 @@ def test_edge_by_its_formula(size):
     noise = np.mean([np.kron(h, h) for h in hessians], axis=0)
     matrix = np.linalg.pinv(drift) @ ((1 - share) * np.kron(mean, mean) + share * noise)
     expected = 2 / np.linalg.eigvals(matrix).real.max()
-    assert mean_square_edge(minimum, size, replacement=False) == pytest.approx(expected, rel=1e-9)
+    assert mean_square_edge(minimum, SGD(batch_size=size, replacement=False)) == pytest.approx(
+        expected, rel=1e-9
+    )
 
 
 def test_edge_of_the_whole_data_set_is_that_of_gradient_descent():
     matrix = kernel(4, 5)
     sharpness = Minimum(matrix).sharpness
-    assert mean_square_edge(matrix, 5) == pytest.approx(2 / sharpness, rel=1e-12)
+    assert mean_square_edge(matrix, SGD(batch_size=5)) == pytest.approx(2 / sharpness, rel=1e-12)
     assert mean_square_edge([[3.0]]) == pytest.approx(2 / 3, rel=1e-14)
-    edges = [mean_square_edge(matrix, size) for size in range(1, 6)]
+    edges = [mean_square_edge(matrix, SGD(batch_size=size)) for size in range(1, 6)]
     assert edges == sorted(edges)
-    assert mean_square_edge(matrix, 10_000, replacement=True) < 2 / sharpness
+    assert mean_square_edge(matrix, SGD(batch_size=10_000, replacement=True)) < 2 / sharpness
 
 
 def test_mean_square_of_the_whole_data_set_is_that_of_gradient_descent():
     matrix = kernel(4, 5)
-    result = mean_square_exponent(SGDLaw(matrix, 0.4, 5))
+    result = mean_square_exponent(SGDLaw(matrix, 0.4, SGD(batch_size=5)))
     assert result.value == pytest.approx(gd_exponent(matrix, 0.4).value, rel=1e-12)
 
 
 def test_a_direction_that_no_sample_moves():
     matrix, weights = kernel(5, 3), [0.5, 0.5, 0.0]
-    assert mean_square_edge(matrix, 1, weights) == 0.0
-    assert mean_square_exponent(SGDLaw(matrix, 0.01, 1, weights)).value == pytest.approx(
+    assert mean_square_edge(Minimum(matrix, weights)) == 0.0
+    assert mean_square_exponent(SGDLaw(Minimum(matrix, weights), 0.01)).value == pytest.approx(
         0, abs=1e-13
     )
 
@@ -161,14 +186,14 @@ def test_orthogonal_gradients():
 
 @pytest.mark.parametrize("samples", [14, 20])
 def test_large_normal_spaces_agree_with_small_ones(samples, monkeypatch):
-    law, size = SGDLaw(kernel(6, samples), 0.05, 3), samples
+    law, size = SGDLaw(kernel(6, samples), 0.05, SGD(batch_size=3)), samples
     finite = random_law(7, 3, samples)
-    iterated = mean_square_exponent(law), mean_square_edge(law.minimum, 3)
+    iterated = mean_square_exponent(law), mean_square_edge(law.minimum, SGD(batch_size=3))
     written = mean_square_exponent(finite)
     monkeypatch.setattr(mean_square, "MOST_ORDER_SGD", size)
     monkeypatch.setattr(mean_square, "MOST_ORDER", 5)
     assert mean_square_exponent(law).value == pytest.approx(iterated[0].value, abs=1e-11)
-    assert mean_square_edge(law.minimum, 3) == pytest.approx(iterated[1], rel=1e-11)
+    assert mean_square_edge(law.minimum, SGD(batch_size=3)) == pytest.approx(iterated[1], rel=1e-11)
     other = mean_square_exponent(finite)
     assert other.value == pytest.approx(written.value, abs=1e-9)
     assert other.lower <= written.value <= other.upper
@@ -198,11 +223,17 @@ HARD = [
 def test_positive_vectors_where_eigenvalues_are_close(matrix, size, weights, monkeypatch):
     """Against the dense matrix of order r(r + 1)/2; the intervals are honest and thin."""
     for step_size in (0.01, 0.5, 1.9, 3.0):
-        law = SGDLaw(matrix, step_size, size, weights)
-        found = mean_square_exponent(law), mean_square_edge(matrix, size, weights)
+        law = SGDLaw(Minimum(matrix, weights), step_size, SGD(batch_size=size))
+        found = (
+            mean_square_exponent(law),
+            mean_square_edge(Minimum(matrix, weights), SGD(batch_size=size)),
+        )
         with monkeypatch.context() as patch:
             patch.setattr(mean_square, "MOST_ORDER_SGD", 15)
-            dense = mean_square_exponent(law), mean_square_edge(matrix, size, weights)
+            dense = (
+                mean_square_exponent(law),
+                mean_square_edge(Minimum(matrix, weights), SGD(batch_size=size)),
+            )
         assert found[0].value == pytest.approx(dense[0].value, abs=1e-11)
         assert found[0].lower <= dense[0].upper
         assert dense[0].lower <= found[0].upper
@@ -225,8 +256,8 @@ def test_both_bounds_hold_for_a_vector_that_has_not_converged(monkeypatch):
 def test_gradient_descent_in_a_large_normal_space():
     matrix = kernel(13, 40)
     top = float(np.linalg.eigvalsh(matrix)[-1]) / 40
-    assert mean_square_edge(matrix, 40) == pytest.approx(2 / top, rel=1e-12)
-    result = mean_square_exponent(SGDLaw(matrix, 3 / top, 40))
+    assert mean_square_edge(matrix, SGD(batch_size=40)) == pytest.approx(2 / top, rel=1e-12)
+    result = mean_square_exponent(SGDLaw(matrix, 3 / top, SGD(batch_size=40)))
     assert result.value == pytest.approx(math.log(2), abs=1e-12)
 
 
@@ -256,7 +287,7 @@ def test_mean_square_of_reducible_and_defective_laws():
 def test_products_that_vanish():
     nilpotent = FiniteLaw([[[0.0, 5.0], [0.0, 0.0]]])
     swapped = FiniteLaw([[[0.0, 1.0, 2.0], [0.0, 0.0, 0.0], [0.0, 4.0, 0.0]]])  # not triangular
-    assert mean_square_exponent(SGDLaw(np.eye(2), 2.0, 2)).lower == -math.inf
+    assert mean_square_exponent(SGDLaw(np.eye(2), 2.0, SGD(batch_size=2))).lower == -math.inf
     for law in (nilpotent, swapped, SGDLaw([[2.0]], 0.5)):
         assert mean_square_exponent(law).value == -math.inf
         assert moment_exponent(law, 3.0).value == -math.inf
@@ -336,8 +367,8 @@ def test_tail_index_of_parallel_gradients():
     """Mean square edge: there the tail index is 2."""
     matrix = np.outer([1.0, 2.0, 1.5], [1.0, 2.0, 1.5])
     for size in (1, 2):
-        edge = mean_square_edge(matrix, size)
-        assert tail_index(SGDLaw(matrix, edge, size)) == pytest.approx(2, abs=1e-9)
+        edge = mean_square_edge(matrix, SGD(batch_size=size))
+        assert tail_index(SGDLaw(matrix, edge, SGD(batch_size=size))) == pytest.approx(2, abs=1e-9)
 
 
 def test_tail_index_in_two_dimensions():
@@ -367,7 +398,7 @@ def test_no_tail_index_when_only_single_factors_expand():
         random_law(10),
         random_law(11, 5),
         SGDLaw(kernel(12, 2), 0.7),
-        SGDLaw(kernel(13, 3, 2), 0.5, 2),
+        SGDLaw(kernel(13, 3, 2), 0.5, SGD(batch_size=2)),
         SGDLaw(kernel(13, 3, 2), 1.5),
     ],
 )
@@ -479,11 +510,11 @@ def test_bounds_are_ordered(entries):
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 10**6), st.integers(1, 4), st.floats(0.05, 3), st.booleans())
 def test_mean_square_is_above_what_is_stable(seed, size, step_size, replacement):
-    law = SGDLaw(kernel(seed, 4, 3), step_size, size, replacement=replacement)
+    law = SGDLaw(kernel(seed, 4, 3), step_size, SGD(batch_size=size, replacement=replacement))
     mean_square = mean_square_exponent(law)
     assert determinant_bound(law).lower <= mean_square.upper
     assert gd_exponent(law.minimum, step_size).lower <= mean_square.upper  # Jensen
-    edge = mean_square_edge(law.minimum, size, replacement=replacement)
+    edge = mean_square_edge(law.minimum, SGD(batch_size=size, replacement=replacement))
     if abs(step_size / edge - 1) > 1e-6:
         assert mean_square.sign == (-1 if step_size < edge else 1)
 
@@ -503,7 +534,7 @@ def test_determinant_of_sgd():
     matrix = kernel(17, 3)
     expected = np.log(np.abs(1 - 0.8 * np.diag(matrix))).mean() / 3
     assert determinant_bound(SGDLaw(matrix, 0.8)).value == pytest.approx(expected)
-    law = SGDLaw(matrix, 0.8, 2, [0.2, 0.3, 0.5])
+    law = SGDLaw(Minimum(matrix, [0.2, 0.3, 0.5]), 0.8, SGD(batch_size=2))
     bound, finite = determinant_bound(law), determinant_bound(law.finite())
     assert bound.value == pytest.approx(finite.value, abs=1e-13)
     assert bound.lower <= finite.value + 1e-14
@@ -547,13 +578,13 @@ def test_validation():
     with pytest.raises(ValueError, match="choose a smaller n or raise limit"):
         subadditive_bound(POLLICOTT, 30)
     with pytest.raises(ValueError, match="use a smaller batch_size"):
-        determinant_bound(SGDLaw(kernel(1, 30), 0.1, 10))
+        determinant_bound(SGDLaw(kernel(1, 30), 0.1, SGD(batch_size=10)))
     with pytest.raises(ValueError, match="batch_size is 5"):
-        mean_square_edge(np.eye(3), 5)
+        mean_square_edge(np.eye(3), SGD(batch_size=5))
 
 
 def test_reshuffled_epochs_are_refused():
-    law = SGDLaw(np.eye(2), 0.5, reshuffle=True)
+    law = SGDLaw(np.eye(2), 0.5, SGD(reshuffle=True))
     for function in (mean_square_exponent, tail_index, determinant_bound):
         with pytest.raises(ValueError, match="reshuffle=False"):
             function(law)

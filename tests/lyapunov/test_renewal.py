@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stabcore import FiniteLaw, SGDLaw, closed_form, lyapunov_exponent, monte_carlo, transfer
+from stabcore import SGD, FiniteLaw, Minimum, SGDLaw, lyapunov_exponent
+from stabcore.lyapunov import closed_form, monte_carlo, transfer
 from stabcore.lyapunov.renewal import renewal_series
 
 ENTRIES = st.integers(-8, 8).map(lambda k: k / 4)
@@ -33,7 +34,7 @@ def sgd(angle_squared, second, p=0.5, step_size=1.0):
     """Return SGD on two samples with ηk₁ = 1, ηk₂ = `second` and cos² of the angle."""
     mixed = math.sqrt(angle_squared * second)
     kernel = np.array([[1.0, mixed], [mixed, second]]) / step_size
-    return SGDLaw(kernel, step_size, probabilities=[p, 1 - p])
+    return SGDLaw(Minimum(kernel, [p, 1 - p]), step_size)
 
 
 def agree(result, expected):
@@ -144,8 +145,8 @@ def test_a_late_zero():
         FiniteLaw([[[1, 2], [2, 4]], [[1, 1e-9], [1e-9, 1]]], [1e-9, 1 - 1e-9]),  # slow
         FiniteLaw([[[1, 2], [2, 4]], [[2, 1], [1, 1]], [[1, 2], [3, 4]]]),  # three factors
         FiniteLaw([np.ones((3, 3)), np.diag([1.0, 2.0, 3.0])]),
-        SGDLaw([[1, 0.5], [0.5, 2.5]], 1.0, reshuffle=True),
-        SGDLaw([[1, 0.5], [0.5, 2.5]], 1.0, 2, replacement=True),
+        SGDLaw([[1, 0.5], [0.5, 2.5]], 1.0, SGD(reshuffle=True)),
+        SGDLaw([[1, 0.5], [0.5, 2.5]], 1.0, SGD(batch_size=2, replacement=True)),
         SGDLaw([[1, 0.5, 0.1], [0.5, 2.5, 0.3], [0.1, 0.3, 1.0]], 1.0),
     ],
 )

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from stabcore import ExponentWarning, FiniteLaw, SGDLaw, monte_carlo
-from stabcore.lyapunov.laws import SampledLaw
+from stabcore import SGD, ExponentWarning, FiniteLaw, Minimum, SGDLaw
+from stabcore.lyapunov import SampledLaw, monte_carlo
 
 KERNEL = np.array([[2.0, 0.3, 0.1], [0.3, 1.0, -0.5], [0.1, -0.5, 4.0]])
 RENEWAL = (
@@ -130,7 +130,7 @@ def test_same_seed_same_result_whatever_the_workers(monkeypatch, options, contro
     results = []
     for workers in (1, 3):
         monkeypatch.setattr("os.sched_getaffinity", lambda _, n=workers: range(n), raising=False)
-        law = SGDLaw(KERNEL, 0.6, 2)
+        law = SGDLaw(KERNEL, 0.6, SGD(batch_size=2))
         results.append(monte_carlo(law, 5, steps=100, control_variates=controls, **options))
     assert results[0] == results[1]
 
@@ -156,10 +156,10 @@ def test_bad_options(options, error, message):
 SMALL = [
     SGDLaw(KERNEL, 0.6),
     SGDLaw(KERNEL, 0.9),
-    SGDLaw(KERNEL, 0.6, 2),
-    SGDLaw(KERNEL, 0.6, 2, replacement=True),
-    SGDLaw(KERNEL, 0.6, probabilities=[0.2, 0.5, 0.3]),
-    SGDLaw(KERNEL[:2, :2], 1.5, probabilities=[0.2, 0.8]),
+    SGDLaw(KERNEL, 0.6, SGD(batch_size=2)),
+    SGDLaw(KERNEL, 0.6, SGD(batch_size=2, replacement=True)),
+    SGDLaw(Minimum(KERNEL, [0.2, 0.5, 0.3]), 0.6),
+    SGDLaw(Minimum(KERNEL[:2, :2], [0.2, 0.8]), 1.5),
     RENEWAL[0],
     POLLICOTT[0],
 ]
@@ -202,7 +202,7 @@ def test_parallel_gradients_leave_no_variance():
 
 
 def test_a_full_batch_has_nothing_to_control():
-    law = SGDLaw(KERNEL, 0.2, 3)
+    law = SGDLaw(KERNEL, 0.2, SGD(batch_size=3))
     plain, controlled = (monte_carlo(law, 0, steps=500, control_variates=c) for c in (False, True))
     assert controlled.value == pytest.approx(plain.value, abs=1e-12)
 

@@ -9,19 +9,17 @@ from hypothesis import strategies as st
 from scipy.special import digamma
 
 from stabcore import (
+    SGD,
     DiagonalLinearNetwork,
     ExponentWarning,
     FiniteLaw,
     Minimum,
     SGDLaw,
-    closed_form,
     gd_exponent,
     lyapunov_exponent,
-    monte_carlo,
     sgd_exponent,
 )
-from stabcore.lyapunov.laws import SampledLaw
-from stabcore.lyapunov.spectrum import lyapunov_spectrum
+from stabcore.lyapunov import SampledLaw, closed_form, lyapunov_spectrum, monte_carlo
 
 PAIR = np.array([[[2.0, 1.0], [1.0, 1.0]], [[3.0, 1.0], [2.0, 1.0]]])
 POLLICOTT = 1.1433110351029492458
@@ -224,7 +222,7 @@ def test_a_normal_space_of_one_dimension(seed):
     """No start may vanish: parallel gradients with too many different batches to be enumerated."""
     curvatures = np.linspace(0.5, 2.5, 700)
     kernel = np.sqrt(np.outer(curvatures, curvatures))
-    law = SGDLaw(kernel, 1.0, batch_size=2)
+    law = SGDLaw(kernel, 1.0, SGD(batch_size=2))
     first, second = np.triu_indices(700, 1)
     truth = np.log(np.abs(1 - (curvatures[first] + curvatures[second]) / 2)).mean()
     assert law.sampling.count > 200_000
@@ -263,14 +261,16 @@ def test_products_that_vanish(law):
 def test_samples_of_probability_zero_do_not_count(batch_size):
     angles, norms = np.array([0.1, 1.0, 2.0]), np.array([1.4, 1.0, 5.0])
     p = np.array([0.25, 0.75])
-    without = SGDLaw(gram(angles[:2], norms[:2]), 0.6, batch_size, p)
-    result = monte_carlo(SGDLaw(gram(angles, norms), 0.6, batch_size, [*p, 0.0]), rng=0)
+    without = SGDLaw(Minimum(gram(angles[:2], norms[:2]), p), 0.6, SGD(batch_size=batch_size))
+    result = monte_carlo(
+        SGDLaw(Minimum(gram(angles, norms), [*p, 0.0]), 0.6, SGD(batch_size=batch_size)), rng=0
+    )
     reference = monte_carlo(without, rng=1)
     assert abs(result.value - reference.value) < result.upper - result.lower
 
 
 def test_a_direction_that_nothing_moves_has_exponent_zero():
-    result = monte_carlo(SGDLaw(KERNEL, 0.3, probabilities=[0.5, 0.5, 0.0]), rng=0)
+    result = monte_carlo(SGDLaw(Minimum(KERNEL, [0.5, 0.5, 0.0]), 0.3), rng=0)
     assert result.value == pytest.approx(0, abs=1e-10)
     assert result.sign in {0, None}
 
@@ -286,7 +286,13 @@ def test_rotations_and_reflections_have_exponent_zero():
 
 
 @pytest.mark.parametrize(
-    "law", [FiniteLaw(PAIR), SGDLaw(KERNEL, 0.5), SGDLaw(KERNEL, 0.5, 2), SGDLaw(circle(5), 1.0)]
+    "law",
+    [
+        FiniteLaw(PAIR),
+        SGDLaw(KERNEL, 0.5),
+        SGDLaw(KERNEL, 0.5, SGD(batch_size=2)),
+        SGDLaw(circle(5), 1.0),
+    ],
 )
 def test_same_seed_same_result_on_any_number_of_cores(monkeypatch, law):
     results = []
@@ -324,8 +330,12 @@ def short_runs():
     yield "orthogonal", SGDLaw(np.diag(spread), 1.0), math.log(1 - 1e-4) / 200
     rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(200, 200)))[0]
     kernel = 200 * (rotation * spread) @ rotation.T
-    yield "full batch", SGDLaw(kernel, 1.9, 200), gd_exponent(kernel, 1.9).value
-    yield "full batch, slow", SGDLaw(kernel, 1.0, 200), gd_exponent(kernel, 1.0).value
+    yield "full batch", SGDLaw(kernel, 1.9, SGD(batch_size=200)), gd_exponent(kernel, 1.9).value
+    yield (
+        "full batch, slow",
+        SGDLaw(kernel, 1.0, SGD(batch_size=200)),
+        gd_exponent(kernel, 1.0).value,
+    )
 
 
 @pytest.mark.parametrize(("name", "law", "truth"), list(short_runs()))
@@ -468,9 +478,9 @@ def test_sum_rule_where_every_factor_has_the_same_determinant():
     "law",
     [
         SGDLaw(gram([0.1, 1.0, 2.0], [1.4, 1.0, 2.0]), 0.4),
-        SGDLaw(gram([0.1, 1.0, 2.0], [1.4, 1.0, 2.0]), 0.9, 2),
-        SGDLaw(KERNEL, 0.7, 2),
-        SGDLaw(KERNEL, 0.7, 5, replacement=True),
+        SGDLaw(gram([0.1, 1.0, 2.0], [1.4, 1.0, 2.0]), 0.9, SGD(batch_size=2)),
+        SGDLaw(KERNEL, 0.7, SGD(batch_size=2)),
+        SGDLaw(KERNEL, 0.7, SGD(batch_size=5, replacement=True)),
     ],
     ids=repr,
 )
@@ -575,7 +585,7 @@ def epochs(law):
 @pytest.mark.parametrize("step_size", [0.4, 0.9])
 def test_reshuffled_epochs_against_all_orders(kernel, batch_size, step_size):
     """λ per step = λ per epoch / (N/B), the epochs being independent."""
-    law = SGDLaw(kernel, step_size, batch_size, reshuffle=True)
+    law = SGDLaw(kernel, step_size, SGD(batch_size=batch_size, reshuffle=True))
     length = len(kernel) // batch_size
     direct, written = monte_carlo(law, rng=1), monte_carlo(epochs(law), rng=2)
     error = math.hypot(direct.standard_error, written.standard_error / length)
@@ -585,14 +595,14 @@ def test_reshuffled_epochs_against_all_orders(kernel, batch_size, step_size):
 def test_reshuffling_is_not_drawing_anew():
     """The same factors, as often; only the dependence within an epoch differs."""
     anew, reshuffled = (
-        monte_carlo(SGDLaw(PLANE, 0.9, reshuffle=choice), rng=0) for choice in (False, True)
+        monte_carlo(SGDLaw(PLANE, 0.9, SGD(reshuffle=choice)), rng=0) for choice in (False, True)
     )
     assert reshuffled.upper < 0.02 < anew.lower
 
 
 @pytest.mark.filterwarnings("ignore::stabcore.ExponentWarning")
 def test_the_determinants_of_reshuffled_epochs_are_known_exactly():
-    law = SGDLaw(KERNEL, 0.7, reshuffle=True)
+    law = SGDLaw(KERNEL, 0.7, SGD(reshuffle=True))
     results = lyapunov_spectrum(law, rng=0, steps=100, transient=10)
     total = sum(result.value for result in results)
     assert total == pytest.approx(np.log(np.abs(1 - 0.7 * np.diag(KERNEL))).mean(), abs=1e-12)
@@ -605,7 +615,7 @@ def test_reshuffled_parallel_gradients_have_their_closed_form(batch_size):
     """Numbers commute: λ is E log|1 − ηc_S| over one batch, as without replacement."""
     curvatures = np.array([0.3, 0.5, 1.0, 1.7, 2.0, 5.0])
     kernel = np.sqrt(np.outer(curvatures, curvatures))
-    law = SGDLaw(kernel, 0.7, batch_size, reshuffle=True)
+    law = SGDLaw(kernel, 0.7, SGD(batch_size=batch_size, reshuffle=True))
     rates = [
         np.log(np.abs(1 - 0.7 * np.reshape(order, (-1, batch_size)).mean(axis=1))).mean()
         for order in permutations(curvatures)
@@ -617,5 +627,5 @@ def test_reshuffled_parallel_gradients_have_their_closed_form(batch_size):
 
 
 def test_reshuffled_laws_that_are_not_closed_forms_go_to_monte_carlo():
-    result = lyapunov_exponent(SGDLaw(PLANE, 0.4, reshuffle=True), rng=0, steps=1_000)
+    result = lyapunov_exponent(SGDLaw(PLANE, 0.4, SGD(reshuffle=True)), rng=0, steps=1_000)
     assert result.method == "Monte Carlo"

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stabcore import FiniteLaw, SGDLaw, monte_carlo
-from stabcore.lyapunov.transfer_operator import transfer
+from stabcore import SGD, FiniteLaw, SGDLaw
+from stabcore.lyapunov import monte_carlo, transfer
 
 POLLICOTT = FiniteLaw([[[2, 1], [1, 1]], [[3, 1], [2, 1]]])
 POLLICOTT_EXPONENT = 1.1433110351029492458
@@ -108,7 +108,7 @@ def test_many_factors_agree_with_the_same_law_written_out_thinly():
 
 def test_batches_against_simulation():
     gradients = np.random.default_rng(3).normal(size=(16, 2))
-    law = SGDLaw(gradients @ gradients.T, 0.4, batch_size=4)
+    law = SGDLaw(gradients @ gradients.T, 0.4, SGD(batch_size=4))
     exact, simulated = transfer(law, tolerance=1e-5), monte_carlo(law, 0)
     assert exact.converged
     assert abs(simulated.value - exact.value) < simulated.upper - simulated.lower

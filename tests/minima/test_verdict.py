@@ -6,23 +6,22 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from stabcore import (
+    SGD,
     DiagonalLinearNetwork,
     Minimum,
     ReluPair,
     ScalarFactorization,
     SGDLaw,
-    StableSet,
     gd_exponent,
-    irregularities,
     lyapunov_exponent,
     mean_square_edge,
     sgd_exponent,
     stability,
     stable_arcs,
-    stable_set,
     stable_steps,
 )
-from stabcore.minima.verdict import REGIONS, region
+from stabcore.minima import REGIONS, irregularities, region
+from stabcore.stable_sets import StableSet, stable_set
 
 KERNEL = np.array([[2.0, 0.3, 0.1], [0.3, 1.0, -0.5], [0.1, -0.5, 4.0]])
 CURVATURES = st.lists(st.floats(0.05, 20), min_size=1, max_size=6)
@@ -73,7 +72,7 @@ def test_stable_arcs_against_a_fine_scan(eta, p):
 
 
 def test_batches_of_the_whole_data_set_make_the_arcs_equal():
-    arcs = stable_arcs(ReluPair(), 0.15, batch_size=2)
+    arcs = stable_arcs(ReluPair(), 0.15, SGD(batch_size=2))
     assert arcs.sgd.intervals == arcs.gd.intervals
 
 
@@ -85,7 +84,7 @@ def test_batches_of_the_whole_data_set_make_the_arcs_equal():
 def test_all_sign_changes_against_a_brute_force_scan(curvatures, weights):
     p = np.array(weights[: len(curvatures)])
     p /= p.sum()
-    found = stable_steps(parallel(curvatures), probabilities=p).sgd
+    found = stable_steps(Minimum(parallel(curvatures), p)).sgd
     poles = 1 / np.array(curvatures)
     fine = np.concatenate([np.logspace(-4, 3, 20_001), np.outer(poles, 1 + NEAR).ravel()])
     values = log_sum(p, curvatures, fine)
@@ -104,7 +103,7 @@ def test_all_sign_changes_against_a_brute_force_scan(curvatures, weights):
 def test_the_sign_changes_across_every_end(curvatures, weights):
     p = np.array(weights[: len(curvatures)])
     p /= p.sum()
-    found = stable_steps(parallel(curvatures), probabilities=p).sgd
+    found = stable_steps(Minimum(parallel(curvatures), p)).sgd
     ends = [end for interval in found.intervals for end in interval][1:]
     separate = np.diff([0.0, *ends]) > 1e-6 * np.array(ends)
     assume(separate.all())
@@ -119,7 +118,7 @@ def test_orthogonal_gradients_are_stable_where_each_one_is(curvatures, weights):
     """λ = max_i p_i log|1 − ηk_i| < 0 ⇔ η < 2/max k_i, for μ: η < 2/max p_i k_i."""
     p = np.array(weights[: len(curvatures)])
     p /= p.sum()
-    found = stable_steps(np.diag(curvatures), probabilities=p)
+    found = stable_steps(Minimum(np.diag(curvatures), p))
     assert found.sgd.intervals[0] == pytest.approx((0, 2 / max(curvatures)), rel=1e-12)
     assert found.gd.intervals[0] == pytest.approx((0, 2 / max(p * curvatures)), rel=1e-12)
     assert len(found.sgd.intervals) == len(found.gd.intervals) == 1
@@ -146,7 +145,7 @@ def test_a_sliver_around_a_pole_is_found():
     """A rare sample: λ < 0 only within e^(−…) of its pole, of relative width about 10⁻⁶."""
     p = np.array([0.5, 0.5])
     k = np.array([1.0, 2e6])
-    start, end = stable_steps(parallel(k), probabilities=p).sgd.intervals[1]
+    start, end = stable_steps(Minimum(parallel(k), p)).sgd.intervals[1]
     assert start < 1 < end
     assert 1e-7 < end - start < 1e-5
     for edge, outward in ((start, -1), (end, 1)):
@@ -154,14 +153,14 @@ def test_a_sliver_around_a_pole_is_found():
 
 
 def test_a_sliver_thinner_than_rounding_is_a_point():
-    found = stable_steps(parallel([1.0, 3.0]), probabilities=[1e-3, 1 - 1e-3]).sgd
+    found = stable_steps(Minimum(parallel([1.0, 3.0]), [1e-3, 1 - 1e-3])).sgd
     assert found.intervals[1] == (1.0, 1.0)
     assert found.contains([1.0, np.nextafter(1, 0), np.nextafter(1, 2)]).tolist() == [
         True,
         False,
         False,
     ]
-    assert sgd_exponent(parallel([1.0, 3.0]), 1.0, probabilities=[1e-3, 1 - 1e-3]).sign == -1
+    assert sgd_exponent(Minimum(parallel([1.0, 3.0]), [1e-3, 1 - 1e-3]), 1.0).sign == -1
 
 
 @pytest.mark.parametrize("diagonal", [[1.0, 1.0], [2.0, 2.0, 2.0], [1 / 3, 1 / 3]])
@@ -190,7 +189,7 @@ def test_a_scan_agrees_with_the_exponent_and_the_bounds():
 
 
 def test_nothing_is_stable_when_a_direction_is_never_moved():
-    found = stable_steps(KERNEL, probabilities=[0.5, 0.5, 0.0])
+    found = stable_steps(Minimum(KERNEL, [0.5, 0.5, 0.0]))
     assert not found.sgd
     assert not found.gd
 
@@ -198,7 +197,7 @@ def test_nothing_is_stable_when_a_direction_is_never_moved():
 def test_only_samples_without_gradient_are_drawn():
     kernel = np.zeros((3, 3))
     kernel[:2, :2] = [[2.0, 1.0], [1.0, 2.0]]
-    found = stable_steps(kernel, probabilities=[0.0, 0.0, 1.0])
+    found = stable_steps(Minimum(kernel, [0.0, 0.0, 1.0]))
     assert not found.sgd
     assert not found.gd
 
@@ -315,7 +314,7 @@ def test_both_orders_of_the_exponents_occur():
 
 def test_stability_uses_the_probabilities_for_both():
     p = [0.9, 0.1]
-    verdict = stability(parallel([1.0, 4.0]), 0.3, probabilities=p)
+    verdict = stability(Minimum(parallel([1.0, 4.0]), p), 0.3)
     assert verdict.gd.value == pytest.approx(math.log(abs(1 - 0.3 * 1.3)))
     assert verdict.sgd.value == pytest.approx(0.9 * math.log(0.7) + 0.1 * math.log(0.2))
 
@@ -375,7 +374,7 @@ def test_mean_square_stability_is_part_of_stability():
     assert high == pytest.approx(2 * 8.5 / 128.5, rel=1e-11)
     assert sets.mean_square.contains(0.1)
     gradients = np.random.default_rng(0).normal(size=(4, 2))
-    sets = stable_steps(gradients @ gradients.T, batch_size=2)
+    sets = stable_steps(gradients @ gradients.T, SGD(batch_size=2))
     assert 0 < sets.mean_square.intervals[0][1] < sets.sgd.intervals[0][1]
     assert sets.mean_square.restricted(0.0, 1e-3).intervals == ((0.0, 1e-3),)
 
@@ -388,15 +387,15 @@ def test_mean_square_arcs_scale_with_the_step_size():
 def test_batches_with_replacement_are_all_pairs():
     """Parallel gradients: λ = E log|1 − η (k_i + k_j)/2| over the N² pairs."""
     k = np.array([1.0, 4.0, 9.0])
-    found = stable_steps(parallel(k), 2, replacement=True)
+    found = stable_steps(parallel(k), SGD(batch_size=2, replacement=True))
     pairs = np.add.outer(k, k).ravel() / 2
     fine = np.linspace(1e-3, 3, 50_001)
     values = log_sum(np.full(9, 1 / 9), pairs, fine)
     assert (found.sgd.contains(fine) == (values < 0)).all()
     ((_, edge),) = found.mean_square.intervals  # 2 E k_S / E k_S²
     assert edge == pytest.approx(2 * pairs.mean() / (pairs**2).mean(), rel=1e-11)
-    default = stable_steps(parallel(k), 2)
-    assert stable_steps(parallel(k), 2, replacement=False) == default
+    default = stable_steps(parallel(k), SGD(batch_size=2))
+    assert stable_steps(parallel(k), SGD(batch_size=2, replacement=False)) == default
     assert default.gd == found.gd
     assert default.sgd.intervals != found.sgd.intervals
     assert default.mean_square.intervals[0][1] > edge  # less noise
@@ -407,28 +406,32 @@ def test_a_scan_with_replacement_follows_its_exponent():
     kernel = [[1.0, 0.5], [0.5, 4.0]]
 
     def exponent(step_size):
-        law = SGDLaw(kernel, step_size, 2, replacement=True)
+        law = SGDLaw(kernel, step_size, SGD(batch_size=2, replacement=True))
         return lyapunov_exponent(law, tolerance=1e-5)
 
-    found = stable_steps(kernel, 2, replacement=True, points=16)
+    found = stable_steps(kernel, SGD(batch_size=2, replacement=True), points=16)
     scan = stable_set(exponent, 0.5, 1.2)
     assert found.sgd.intervals[0] == pytest.approx((0.0, scan.intervals[0][1]), rel=1e-4)
     assert found.sgd.intervals != found.gd.intervals
-    default = stable_steps(kernel, 2, points=16).sgd.intervals
+    default = stable_steps(kernel, SGD(batch_size=2), points=16).sgd.intervals
     assert default[0] == pytest.approx(found.gd.intervals[0])
-    assert found.mean_square.intervals[0][1] == mean_square_edge(kernel, 2, replacement=True)
+    assert found.mean_square.intervals[0][1] == mean_square_edge(
+        kernel, SGD(batch_size=2, replacement=True)
+    )
 
 
 def test_replacement_reaches_the_exponents_and_the_arcs():
     kernel = parallel([1.0, 4.0])
     expected = (math.log(0.7) + 2 * math.log(0.25) + math.log(0.2)) / 4
-    assert sgd_exponent(kernel, 0.3, 2, replacement=True).value == pytest.approx(expected)
-    verdict = stability(kernel, 0.3, 2, replacement=True)
+    assert sgd_exponent(kernel, 0.3, SGD(batch_size=2, replacement=True)).value == pytest.approx(
+        expected
+    )
+    verdict = stability(kernel, 0.3, SGD(batch_size=2, replacement=True))
     assert verdict.sgd.value == pytest.approx(expected)
-    assert verdict.gd == stability(kernel, 0.3, 2).gd
-    assert stability(kernel, 0.3, 2).sgd.value == pytest.approx(math.log(0.25))
-    arcs = stable_arcs(ReluPair(), 0.15, 2, replacement=True).sgd
+    assert verdict.gd == stability(kernel, 0.3, SGD(batch_size=2)).gd
+    assert stability(kernel, 0.3, SGD(batch_size=2)).sgd.value == pytest.approx(math.log(0.25))
+    arcs = stable_arcs(ReluPair(), 0.15, SGD(batch_size=2, replacement=True)).sgd
     s, k = np.linspace(2, 20, 20_001), np.array([0.81, 3.53, 3.53, 6.25])
     assert (arcs.contains(s) == (log_sum(np.full(4, 0.25), 0.15 * k, s) < 0)).all()
     with pytest.raises(ValueError, match="replacement"):
-        stable_steps(kernel, 2, [0.3, 0.7], replacement=False)
+        stable_steps(Minimum(kernel, [0.3, 0.7]), SGD(batch_size=2, replacement=False))

@@ -8,17 +8,17 @@ from hypothesis import strategies as st
 
 from stabcore import (
     DiagonalLinearNetwork,
+    LinearNetwork,
     LinearRegression,
     Minimum,
     Problem,
     ReluPair,
+    ScalarChain,
     ScalarFactorization,
     TwoLayerNetwork,
     gd_map,
 )
-from stabcore.problems.factorised import ScalarChain
-from stabcore.problems.linear import LinearNetwork
-from stabcore.problems.models import PiecewiseQuartic
+from stabcore.problems import PiecewiseQuartic
 
 RNG = np.random.default_rng(7)
 PROBLEMS = {

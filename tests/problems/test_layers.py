@@ -5,8 +5,7 @@ import pytest
 
 pytest.importorskip("jax")
 
-from stabcore import TwoLayerNetwork, find_minimum, gd_exponent, gradient_descent
-from stabcore.problems.base import Problem
+from stabcore import Problem, TwoLayerNetwork, find_minimum, gd_exponent, gradient_descent
 from stabcore.problems.layers import ACTIVATIONS, Network, attention, convolutional, fully_connected
 
 RNG = np.random.default_rng(0)

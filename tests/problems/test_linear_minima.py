@@ -5,9 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from stabcore.problems.factorised import ScalarChain
-from stabcore.problems.linear import LinearNetwork
-from stabcore.problems.linear_minima import (
+from stabcore import LinearNetwork, Minimum, ScalarChain
+from stabcore.problems import (
     flattest_minimum,
     flattest_sharpness,
     interpolate,
@@ -15,7 +14,6 @@ from stabcore.problems.linear_minima import (
     normal_spectra,
     whitened_network,
 )
-from stabcore.problems.minimum import Minimum
 
 # Sizes from input to output, with the singular values of W*.
 ARCHITECTURES = {

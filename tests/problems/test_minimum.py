@@ -11,7 +11,7 @@ from stabcore import (
     TwoLayerNetwork,
     find_minimum,
 )
-from stabcore.companion.data import digit_pair
+from stabcore.companion import digit_pair
 
 
 @pytest.fixture

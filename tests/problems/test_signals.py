@@ -9,13 +9,8 @@ from scipy.integrate import quad
 from scipy.optimize import brentq
 from scipy.special import dawsn, gammaln
 
-from stabcore.problems.signals import (
-    FiniteSignal,
-    RegressionSignal,
-    LabelFlips,
-    NormalSignal,
-    as_signal,
-)
+from stabcore import SGD, FiniteSignal
+from stabcore.problems import LabelFlips, NormalSignal, RegressionSignal, as_signal
 
 VALUES = st.lists(st.floats(-5, 5), min_size=1, max_size=5)
 STEPS = st.floats(0.05, 5)
@@ -116,9 +111,9 @@ def test_families_are_single_laws_side_by_side():
 def test_batches(values, batch_size, replacement):
     if not replacement and batch_size > len(values):
         with pytest.raises(ValueError, match="batch_size"):
-            FiniteSignal(values).batched(batch_size, replacement)
+            FiniteSignal(values).batched(SGD(batch_size=batch_size, replacement=replacement))
         return
-    law = FiniteSignal(values).batched(batch_size, replacement)
+    law = FiniteSignal(values).batched(SGD(batch_size=batch_size, replacement=replacement))
     means, shares = naive_batches(values, batch_size, replacement=replacement)
     assert law.weights.sum() == pytest.approx(1, abs=1e-14)
     for scale in (0.3, 0.7, -0.9):
@@ -130,14 +125,14 @@ def test_batches(values, batch_size, replacement):
 
 def test_weighted_batches():
     weights = [0.2, 0.5, 0.3]
-    law = FiniteSignal([1.0, -2.0, 0.5], weights).batched(3)
+    law = FiniteSignal([1.0, -2.0, 0.5], weights).batched(SGD(batch_size=3))
     means, shares = naive_batches([1.0, -2.0, 0.5], 3, weights, replacement=True)
     expected = naive_mean_log(means, shares, 1.0, 0.3)
     assert law.exponent(1.0, 0.3).value == pytest.approx(expected, abs=1e-14)
 
 
 def test_equal_samples_are_counted_not_listed():
-    law = FiniteSignal([1.0] * 600 + [-1.0] * 400).batched(50)
+    law = FiniteSignal([1.0] * 600 + [-1.0] * 400).batched(SGD(batch_size=50))
     assert law.values.size == 51
     assert not law.drawn
     assert law.mean == pytest.approx(0.2)
@@ -146,35 +141,49 @@ def test_equal_samples_are_counted_not_listed():
 
 
 def test_label_flips_are_independent():
-    law, listed = LabelFlips(0.3).batched(4), FiniteSignal([1.0, -1.0], [0.7, 0.3]).batched(4)
+    law, listed = (
+        LabelFlips(0.3).batched(SGD(batch_size=4)),
+        FiniteSignal([1.0, -1.0], [0.7, 0.3]).batched(SGD(batch_size=4)),
+    )
     for scale in (0.3, 1.7, -0.9):
         assert law.exponent(1.0, scale).value == pytest.approx(
             listed.exponent(1.0, scale).value, abs=1e-14
         )
-    assert LabelFlips(0.5).batched(2).weights.size == 3  # not full-batch gradient descent
+    assert (
+        LabelFlips(0.5).batched(SGD(batch_size=2)).weights.size == 3
+    )  # not full-batch gradient descent
     assert LabelFlips(0.0).exponent(1.0, 1.0).value == pytest.approx(math.log(2))
     assert LabelFlips(1.0).exponent(1.0, 1.0).value == -math.inf
 
 
-@pytest.mark.parametrize("law", [LabelFlips(0.3), NormalSignal(0.3, 1.0), RegressionSignal(0.3, 1.0)])
+@pytest.mark.parametrize(
+    "law", [LabelFlips(0.3), NormalSignal(0.3, 1.0), RegressionSignal(0.3, 1.0)]
+)
 def test_a_batch_of_batches_is_a_larger_batch(law):
-    twice, once = law.batched(2).batched(3), law.batched(6)
+    twice, once = (
+        law.batched(SGD(batch_size=2)).batched(SGD(batch_size=3)),
+        law.batched(SGD(batch_size=6)),
+    )
     assert twice.second_moment == pytest.approx(once.second_moment)
     assert twice.exponent(1.0, 0.7).value == pytest.approx(once.exponent(1.0, 0.7).value)
-    assert law.batched(6).batched(1).second_moment == pytest.approx(once.second_moment)
+    assert law.batched(SGD(batch_size=6)).batched(SGD()).second_moment == pytest.approx(
+        once.second_moment
+    )
 
 
 def test_too_many_batches_are_drawn_and_say_so():
     values = np.random.default_rng(0).normal(0.5, 1, size=100)
-    law = FiniteSignal(values).batched(10)
+    law = FiniteSignal(values).batched(SGD(batch_size=10))
     result = law.exponent(1.0, -0.8)
     assert result.kind == "statistical"
     assert result.standard_error > 0
     assert "batches" in result.status
-    independent = FiniteSignal(values).batched(10, rng=1).exponent(1.0, -0.8)
+    independent = FiniteSignal(values).batched(SGD(batch_size=10), rng=1).exponent(1.0, -0.8)
     width = math.hypot(result.upper - result.lower, independent.upper - independent.lower) / 2
     assert 0 < abs(result.value - independent.value) < 3 * width
-    normal = NormalSignal(values.mean(), values.std() * math.sqrt(90 / 99)).batched(10)
+    normal = NormalSignal(values.mean(), values.std() * math.sqrt(90 / 99)).batched(
+        SGD(batch_size=10)
+    )
     assert abs(result.value - normal.exponent(1.0, -0.8).value) < 5 * width  # the central limit
 
 
@@ -202,7 +211,7 @@ def test_moments_of_a_normal():
     assert signal.log_moment(4.0, 1.0, -1.0) == pytest.approx(math.log(fourth))
     rate = signal.log_moment(1e-7, 1.0, -1.0) / 1e-7
     assert rate == pytest.approx(signal.exponent(1.0, -1.0).value, abs=1e-6)
-    assert signal.batched(4).deviation == 1.0
+    assert signal.batched(SGD(batch_size=4)).deviation == 1.0
 
 
 def test_gaussian_roots():
@@ -210,7 +219,7 @@ def test_gaussian_roots():
     cases = [
         (RegressionSignal(0.0, 1.0), 1.53006254, 1e-8),
         (RegressionSignal(1.0, 0.0), 2.421249521036836, 1e-12),
-        (RegressionSignal(1.0, 0.0).batched(2), 2.684510350820708, 1e-12),
+        (RegressionSignal(1.0, 0.0).batched(SGD(batch_size=2)), 2.684510350820708, 1e-12),
     ]
     for signal, expected, tolerance in cases:
         root = brentq(lambda eta, s=signal: s.exponent(1.0, -eta).value, 0.5, 4, xtol=1e-14)
@@ -250,7 +259,7 @@ def naive_gaussian(offset, slope, noise, batch_size):
     ],
 )
 def test_gaussian_quadrature(offset, scale, slope, noise, batch_size):
-    signal = RegressionSignal(slope, noise).batched(batch_size)
+    signal = RegressionSignal(slope, noise).batched(SGD(batch_size=batch_size))
     result = signal.exponent(offset, scale)
     expected = naive_gaussian(offset, scale * slope, abs(scale * noise), batch_size)
     assert result.kind == "deterministic"
@@ -268,7 +277,7 @@ def test_gaussian_limits():
     result = RegressionSignal(2.0, 3.0).exponent(0.0, 1.0)
     assert result.value == pytest.approx(expected, abs=1e-9)
     # Large batches: the mean is nearly certain.
-    nearly = RegressionSignal(1.0, 1.0).batched(10_000).exponent(1.0, 0.5)
+    nearly = RegressionSignal(1.0, 1.0).batched(SGD(batch_size=10_000)).exponent(1.0, 0.5)
     assert nearly.value == pytest.approx(
         math.log(1.5) - 0.5 * 3 / 10_000 * (0.5 / 1.5) ** 2, abs=1e-7
     )
@@ -278,7 +287,7 @@ def test_gaussian_moments_and_simulation():
     rng = np.random.default_rng(0)
     x, noise = rng.normal(size=(2, 200_000, 3))
     z = (x * (0.7 * x + 1.3 * noise)).mean(axis=1)
-    law = RegressionSignal(0.7, 1.3).batched(3)
+    law = RegressionSignal(0.7, 1.3).batched(SGD(batch_size=3))
     deviations = (z.mean() - law.mean) / z.std(), ((z**2).mean() - law.second_moment) / (z**2).std()
     logs = np.log(np.abs(1 - 0.8 * z))
     gap = (logs.mean() - law.exponent(1.0, -0.8).value) / logs.std()
@@ -292,12 +301,12 @@ def test_bad_arguments():
         (lambda: FiniteSignal([1.0], [0.5]), "probabilities"),
         (lambda: FiniteSignal([1.0], squares=[-1.0]), "squares"),
         (lambda: FiniteSignal.from_data([1.0], [1.0, 2.0]), "inputs"),
-        (lambda: FiniteSignal([1.0, 2.0]).batched(3), "batch_size"),
+        (lambda: FiniteSignal([1.0, 2.0]).batched(SGD(batch_size=3)), "batch_size"),
         (lambda: LabelFlips(1.5), "flip_probability"),
         (lambda: NormalSignal(0.0, 0.0), "deviation"),
         (lambda: NormalSignal(0.0, 1.0).log_moment(0.0, 1.0, 1.0), "q"),
         (lambda: RegressionSignal(0.0, -1.0), "noise"),
-        (lambda: RegressionSignal(0.0, 1.0).batched(0), "batch_size"),
+        (lambda: RegressionSignal(0.0, 1.0).batched(SGD(batch_size=0)), "batch_size"),
         (lambda: LabelFlips([0.1, 0.2]).exponent(1.0, 1.0), "single law"),
         (lambda: as_signal(LabelFlips(0.1), [1.0]), "probabilities"),
     ]

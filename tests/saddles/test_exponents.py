@@ -7,15 +7,27 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
 
-from stabcore import DiagonalLinearNetwork
+from stabcore import (
+    SGD,
+    DiagonalLinearNetwork,
+    FiniteSignal,
+    LinearRegression,
+    OneNeuron,
+    Problem,
+    TwoLayerNetwork,
+    saddle_exponents,
+)
 from stabcore.lyapunov import moment_exponent, tail_index
-from stabcore.problems.base import Problem
-from stabcore.problems.models import LinearRegression, OneNeuron, TwoLayerNetwork
-from stabcore.problems.signals import RegressionSignal, LabelFlips, NormalSignal
-from stabcore.saddles.exponents import factor_law, saddle_exponents
-from stabcore.saddles.rank_one import rank_one_exponent, rank_one_tail_index, second_order_step
-from stabcore.saddles.types import saddle_law, saddle_type
-from stabcore.simulation.escape import escape_times
+from stabcore.problems import LabelFlips, NormalSignal, RegressionSignal
+from stabcore.saddles import (
+    factor_law,
+    rank_one_exponent,
+    rank_one_tail_index,
+    saddle_law,
+    saddle_type,
+    second_order_step,
+)
+from stabcore.simulation import escape_times
 
 VALUES = st.lists(st.floats(-4, 4), min_size=1, max_size=5)
 STEPS = st.floats(0.05, 4)
@@ -62,7 +74,7 @@ def test_exponents(values, eta, decay):
     factors = np.array([[offset + eta * z, offset - eta * z] for z in values])
     assume((np.abs(factors) > 1e-3).all())
     for result, column in zip(
-        saddle_exponents(values, step_size=eta, weight_decay=decay), factors.T, strict=True
+        saddle_exponents(values, eta, SGD(weight_decay=decay)), factors.T, strict=True
     ):
         assert result.kind == "exact"
         assert result.value == pytest.approx(np.log(np.abs(column)).mean(), abs=1e-12)
@@ -71,39 +83,41 @@ def test_exponents(values, eta, decay):
 @settings(deadline=None, max_examples=50)
 @given(VALUES, STEPS)
 def test_the_negative_signal_exchanges_the_directions(values, eta):
-    plus, minus = saddle_exponents(values, step_size=eta)
-    assert saddle_exponents(np.negative(values), step_size=eta) == (minus, plus)
+    plus, minus = saddle_exponents(FiniteSignal(values, eta))
+    assert saddle_exponents(FiniteSignal(np.negative(values), eta)) == (minus, plus)
 
 
 def test_known_label_flips():
     """Flips with probability ½ have both exponents ½ log|1 − η²|, zero at √2 and −∞ at 1."""
     for eta in (0.3, 1.4142, 1.4143, 3.0):
-        plus, minus = saddle_exponents(LabelFlips(0.5), step_size=eta)
+        plus, minus = saddle_exponents(FiniteSignal(LabelFlips(0.5), eta))
         assert plus.value == pytest.approx(math.log(abs(1 - eta**2)) / 2, abs=1e-13)
         assert plus.sign == minus.sign == (-1 if eta < math.sqrt(2) else 1)
-    assert saddle_exponents([1.0, -1.0], step_size=1.0)[0].value == -math.inf
-    signs = {eta: saddle_exponents(LabelFlips(0.4), step_size=eta)[0].sign for eta in (0.389, 0.39)}
+    assert saddle_exponents(FiniteSignal([1.0, -1.0], 1.0))[0].value == -math.inf
+    signs = {
+        eta: saddle_exponents(FiniteSignal(LabelFlips(0.4), eta))[0].sign for eta in (0.389, 0.39)
+    }
     assert signs == {0.389: 1, 0.39: -1}
     signs = {
-        eta: saddle_exponents(LabelFlips(0.4), step_size=eta)[0].sign for eta in (1.288, 1.289)
+        eta: saddle_exponents(FiniteSignal(LabelFlips(0.4), eta))[0].sign for eta in (1.288, 1.289)
     }
     assert signs == {1.288: -1, 1.289: 1}
 
 
 def test_batches_and_weights():
     # Two samples drawn independently: means 1, 0, −1 with probabilities ¼, ½, ¼.
-    plus, minus = saddle_exponents(LabelFlips(0.5), step_size=0.5, batch_size=2)
+    plus, minus = saddle_exponents(LabelFlips(0.5), 0.5, SGD(batch_size=2))
     assert plus.value == pytest.approx(math.log(1.5 * 0.5) / 4, abs=1e-15)
     assert plus.value == pytest.approx(minus.value, abs=1e-15)
     # Without replacement the batch of both is gradient descent, to which nothing happens.
-    plus, minus = saddle_exponents([1.0, -1.0], step_size=0.5, batch_size=2)
+    plus, minus = saddle_exponents([1.0, -1.0], 0.5, SGD(batch_size=2))
     assert plus.value == minus.value == 0
-    plus, _ = saddle_exponents([1.0, -1.0], [0.75, 0.25], step_size=0.5)
+    plus, _ = saddle_exponents(FiniteSignal(FiniteSignal([1.0, -1.0], [0.75, 0.25]), 0.5))
     assert plus.value == pytest.approx(0.75 * math.log(1.5) + 0.25 * math.log(0.5))
 
 
 def test_weight_decay_that_cancels_everything():
-    plus, minus = saddle_exponents([0.0], step_size=0.5, weight_decay=2.0)
+    plus, minus = saddle_exponents([0.0], 0.5, SGD(weight_decay=2.0))
     assert plus.value == minus.value == -math.inf
 
 
@@ -111,16 +125,16 @@ def test_the_step_size_must_be_given():
     with pytest.raises(TypeError, match="step_size"):
         saddle_exponents([1.0])
     with pytest.raises(ValueError, match="weight_decay"):
-        saddle_exponents([1.0], step_size=0.1, weight_decay=-1.0)
+        saddle_exponents([1.0], 0.1, SGD(weight_decay=-1.0))
     with pytest.raises(ValueError, match="single law"):
-        saddle_exponents(LabelFlips([0.1, 0.2]), step_size=0.1)
+        saddle_exponents(FiniteSignal(LabelFlips([0.1, 0.2]), 0.1))
 
 
 def test_rank_one_is_one_direction_of_the_neuron():
     law = RegressionSignal(0.5, 2.0)
     for batch_size in (1, 4):
-        minus = saddle_exponents(law, step_size=0.7, batch_size=batch_size)[1]
-        assert rank_one_exponent(law, 0.7, batch_size=batch_size) == minus
+        minus = saddle_exponents(law, 0.7, SGD(batch_size=batch_size))[1]
+        assert rank_one_exponent(law, 0.7, SGD(batch_size=batch_size)) == minus
 
 
 def test_the_second_order_condition_is_the_limit_of_small_signals():
@@ -130,9 +144,9 @@ def test_the_second_order_condition_is_the_limit_of_small_signals():
         assert step == pytest.approx(2 * mean / (1 + mean**2))
         assert rank_one_exponent(curvature, step * (1 - 10 * mean)).value > 0
         assert rank_one_exponent(curvature, step * (1 + 10 * mean)).value < 0
-    assert second_order_step([1.0, -2.0], [0.5, 0.5]) == 0.4
+    assert second_order_step(FiniteSignal([1.0, -2.0], [0.5, 0.5])) == 0.4
     # A batch has less noise: 2·0.5/(0.25 + 2.25/B).
-    batch = second_order_step([1.0, -2.0], batch_size=5, replacement=True)
+    batch = second_order_step([1.0, -2.0], SGD(batch_size=5, replacement=True))
     assert batch == pytest.approx(1 / (0.25 + 2.25 / 5))
     with pytest.raises(ValueError, match="negative mean"):
         second_order_step([1.0, -0.5])
@@ -145,10 +159,10 @@ def test_the_tail_index_of_label_flips_is_one(eta):
 
 
 def test_a_strict_saddle_attracts_with_a_tail_index_below_one():
-    index = rank_one_tail_index([1.0, -1.0], 0.8, [0.4, 0.6])
+    index = rank_one_tail_index(FiniteSignal([1.0, -1.0], [0.4, 0.6]), 0.8)
     assert 0 < index < 1
     assert 0.4 * 0.2**index + 0.6 * 1.8**index == pytest.approx(1, abs=1e-10)
-    law = factor_law([1.0, -1.0], "minus", 0.8, [0.4, 0.6])
+    law = factor_law(FiniteSignal([1.0, -1.0], [0.4, 0.6]), "minus", 0.8)
     assert moment_exponent(law, index / 2).sign == -1
     assert moment_exponent(law, 1.0).value == pytest.approx(math.log(1 + 0.8 * 0.2))
 
@@ -169,12 +183,12 @@ def test_the_tail_index_of_a_normal_curvature():
 
 
 def test_factors():
-    law = factor_law([1.0, 2.0, 3.0], "minus", 0.5, batch_size=2, weight_decay=0.2)
+    law = factor_law([1.0, 2.0, 3.0], "minus", 0.5, SGD(batch_size=2, weight_decay=0.2))
     assert sorted(law.matrices.ravel().round(12)) == [-0.35, -0.1, 0.15]
     for call, name in [
         (lambda: factor_law(RegressionSignal(0.0, 1.0), "plus", 0.5), "finitely many"),
         (lambda: factor_law([1.0], "up", 0.5), "direction"),
-        (lambda: factor_law(np.arange(100.0), "plus", 0.5, batch_size=10), "batches"),
+        (lambda: factor_law(np.arange(100.0), "plus", 0.5, SGD(batch_size=10)), "batches"),
     ]:
         with pytest.raises(ValueError, match=name):
             call()
@@ -238,7 +252,9 @@ def test_derivatives_of_the_neuron():
 @given(x=VALUES, step_size=STEPS, batch_size=st.integers(1, 2))
 def test_the_law_at_the_neuron_has_its_factors(x, step_size, batch_size):
     assume(batch_size <= len(x) and max(map(abs, x)) > 0.1)
-    law = saddle_law(OneNeuron(x, np.ones(len(x))), [0.0, 0.0], step_size, batch_size)
+    law = saddle_law(
+        OneNeuron(x, np.ones(len(x))), [0.0, 0.0], step_size, SGD(batch_size=batch_size)
+    )
     means = np.array([np.mean(batch) for batch in itertools.combinations(x, batch_size)])
     for sign in (1, -1):  # the eigenvectors (1, 1) and (1, −1) of every factor
         images = law.matrices @ np.array([1, sign])
@@ -275,7 +291,7 @@ def test_the_law_leaves_out_what_does_not_move():
 
 def test_the_law_of_batches():
     regression = LinearRegression([[1.0], [2.0], [3.0]], [0.0, 0.0, 1.0])
-    factors = saddle_law(regression, [0.0], 1.0, batch_size=2).matrices.ravel()
+    factors = saddle_law(regression, [0.0], 1.0, SGD(batch_size=2)).matrices.ravel()
     assert np.sort(factors) == pytest.approx([1 - 6.5, 1 - 5.0, 1 - 2.5])
 
 
@@ -289,13 +305,13 @@ def test_bad_arguments_of_the_law():
         saddle_law(OneNeuron([1.0], [0.0]), [0.0, 0.0], 0.1)
     many = LinearRegression(np.ones((60, 1)), np.zeros(60))
     with pytest.raises(ValueError, match="more than 20,000"):
-        saddle_law(many, [0.0], 0.1, batch_size=30)
+        saddle_law(many, [0.0], 0.1, SGD(batch_size=30))
 
 
 def test_escape_times_of_gradient_descent():
     neuron, edge, step_size = OneNeuron([1.0], [1.0]), 1e-3, 0.25
     starts = np.array([[1e-9, 1e-9], [1e-5, 1e-5], [1e-9, -1e-9], [1.0, 0.0]])
-    times = escape_times(neuron, [0.0, 0.0], starts, step_size, edge, 200, rng=0)
+    times = escape_times(neuron, [0.0, 0.0], starts, step_size, SGD(), 200, radius=edge, rng=0)
     distances = math.sqrt(2) * np.array([1e-9, 1e-5])
     expected = np.ceil(np.log(edge / distances) / math.log(1 + step_size))
     assert times.tolist() == [*expected, math.inf, 0.0]  # the third contracts: u + w = 0
@@ -304,9 +320,11 @@ def test_escape_times_of_gradient_descent():
 def test_escape_times_grow_at_the_rate_of_the_exponent():
     signal, step_size = np.array([2.0, -1.0]), 0.4
     neuron = OneNeuron([1.0, 1.0], signal)
-    plus, _ = saddle_exponents(signal, step_size=step_size)
+    plus, _ = saddle_exponents(FiniteSignal(signal, step_size))
     near, far = (
-        escape_times(neuron, [0.0, 0.0], np.full((2000, 2), r), step_size, 1e-2, 5000, rng=seed)
+        escape_times(
+            neuron, [0.0, 0.0], np.full((2000, 2), r), step_size, SGD(), 5000, radius=1e-2, rng=seed
+        )
         for seed, r in enumerate((1e-12, 1e-6))
     )
     slope = (near.mean() - far.mean()) / math.log(1e6)
@@ -317,7 +335,7 @@ def test_escape_times_grow_at_the_rate_of_the_exponent():
 def test_escape_times_are_reproducible():
     neuron = OneNeuron([1.0, 1.0], [2.0, -1.0])
     first, second = (
-        escape_times(neuron, [0.0, 0.0], np.full((20, 2), 1e-3), 0.3, 0.1, 500, rng=7)
+        escape_times(neuron, [0.0, 0.0], np.full((20, 2), 1e-3), 0.3, SGD(), 500, radius=0.1, rng=7)
         for _ in range(2)
     )
     assert first.tolist() == second.tolist()
@@ -326,13 +344,13 @@ def test_escape_times_are_reproducible():
 def test_bad_arguments_of_escape_times():
     neuron, starts = OneNeuron([1.0], [1.0]), np.full((2, 2), 0.1)
     with pytest.raises(ValueError, match=r"saddle must have shape \(..., 2\), got \(1,\)"):
-        escape_times(neuron, [0.0], starts, 0.1, 1.0, 10)
+        escape_times(neuron, [0.0], starts, 0.1, SGD(), 10, radius=1.0)
     with pytest.raises(ValueError, match=r"starts must have shape \(runs, 2\), got \(2, 1\)"):
-        escape_times(neuron, [0.0, 0.0], starts[:, :1], 0.1, 1.0, 10)
+        escape_times(neuron, [0.0, 0.0], starts[:, :1], 0.1, SGD(), 10, radius=1.0)
     with pytest.raises(ValueError, match="radius"):
-        escape_times(neuron, [0.0, 0.0], starts, 0.1, 0.0, 10)
+        escape_times(neuron, [0.0, 0.0], starts, 0.1, SGD(), 10, radius=0.0)
     with pytest.raises(ValueError, match="steps"):
-        escape_times(neuron, [0.0, 0.0], starts, 0.1, 1.0, 0)
+        escape_times(neuron, [0.0, 0.0], starts, 0.1, SGD(), 0, radius=1.0)
 
 
 def test_rounding_is_no_curvature():

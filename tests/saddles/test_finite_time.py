@@ -4,9 +4,9 @@ import math
 import numpy as np
 import pytest
 
-from stabcore.problems.signals import LabelFlips
-from stabcore.saddles.finite_time import label_flip_fates
-from stabcore.simulation.neuron import NeuronFate, neuron_runs
+from stabcore.problems import LabelFlips, NeuronFate
+from stabcore.saddles import label_flip_fates
+from stabcore.simulation import neuron_runs
 
 START, FLOOR, RADIUS = 1e-12, 1e-15, 1e-9
 PLACE = {"start": START, "floor": FLOOR, "radius": RADIUS}

@@ -5,21 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stabcore.problems.signals import FiniteSignal, RegressionSignal, LabelFlips, NormalSignal
-from stabcore.saddles.exponents import saddle_exponents
-from stabcore.saddles.phases import (
-    IA,
-    IB,
-    II,
-    III,
-    IV,
-    PHASES,
-    UNDETERMINED,
-    phase,
-    phase_boundary,
-    saddle_grid,
-)
-from stabcore.saddles.steps import contracting_steps, stable_saddle_steps
+from stabcore import SGD, FiniteSignal, phase, saddle_exponents, stable_saddle_steps
+from stabcore.problems import LabelFlips, NormalSignal, RegressionSignal
+from stabcore.saddles import PHASES, Phase, contracting_steps, saddle_grid
+
+IA, IB, II, III, IV, UNDETERMINED = Phase
 
 DATA = st.lists(st.floats(-4, 4).map(lambda z: round(z, 2)), min_size=1, max_size=6)
 
@@ -39,9 +29,9 @@ def test_codes():
 
 
 def test_phase_of_exponents():
-    assert phase(*saddle_exponents(LabelFlips(0.5), step_size=0.5)) == III
-    assert phase(*saddle_exponents(LabelFlips(0.1), step_size=0.5)) == IA
-    drawn = saddle_exponents(np.linspace(-1, 1, 100), step_size=1e-3, batch_size=20)
+    assert phase(*saddle_exponents(FiniteSignal(LabelFlips(0.5), 0.5))) == III
+    assert phase(*saddle_exponents(LabelFlips(0.1), 0.5)) == IA
+    drawn = saddle_exponents(np.linspace(-1, 1, 100), 1e-3, SGD(batch_size=20))
     assert drawn[0].sign is None
     assert phase(*drawn) == UNDETERMINED
 
@@ -51,11 +41,9 @@ def test_phase_of_exponents():
 def test_a_grid_agrees_with_its_points(values, eta, decay, batch_size):
     batch_size = min(batch_size, len(values))
     steps = np.array([eta, 2 * eta])
-    grid = saddle_grid(values, steps, batch_size, decay)
+    grid = saddle_grid(values, steps, SGD(batch_size=batch_size, weight_decay=decay))
     for k, step in enumerate(steps):
-        plus, minus = saddle_exponents(
-            values, step_size=step, batch_size=batch_size, weight_decay=decay
-        )
+        plus, minus = saddle_exponents(values, step, SGD(batch_size=batch_size, weight_decay=decay))
         for point, value, error in (
             (plus, grid.plus[k], grid.plus_error[k]),
             (minus, grid.minus[k], grid.minus_error[k]),
@@ -112,7 +100,7 @@ def test_known_windows():
     for law, expected, tolerance in cases:
         (found,) = stable_saddle_steps(law).intervals
         assert found == pytest.approx(expected, abs=tolerance)
-    listed = stable_saddle_steps([1.0, -1.0], [0.6, 0.4])
+    listed = stable_saddle_steps(FiniteSignal([1.0, -1.0], [0.6, 0.4]))
     assert np.allclose(listed.intervals, stable_saddle_steps(LabelFlips(0.4)).intervals)
 
 
@@ -121,17 +109,17 @@ def test_without_noise_the_saddle_never_attracts():
     assert not contracting_steps([1.0, 2.0], "plus")
     assert not contracting_steps([0.0], "plus")
     # Gradient descent on the mean: log|1 − 1.5η| < 0.
-    mean = contracting_steps([1.0, 2.0], "minus", batch_size=2)
+    mean = contracting_steps([1.0, 2.0], "minus", SGD(batch_size=2))
     assert np.allclose(mean.intervals, [(0, 4 / 3)])
 
 
 @settings(deadline=None, max_examples=60)
 @given(DATA, st.sampled_from(["plus", "minus"]), st.sampled_from([0.0, 0.25]))
 def test_all_intervals_are_found(values, direction, decay):
-    found = contracting_steps(values, direction, weight_decay=decay)
+    found = contracting_steps(values, direction, SGD(weight_decay=decay))
     index = ("plus", "minus").index(direction)
     steps = np.geomspace(1e-2, 50, 3_000)
-    grid = saddle_grid(values, steps, weight_decay=decay)
+    grid = saddle_grid(values, steps, SGD(weight_decay=decay))
     exponent = (grid.plus, grid.minus)[index]
     error = (grid.plus_error, grid.minus_error)[index]
     known = (np.abs(exponent) > error + 1e-9) | np.isneginf(exponent)
@@ -140,10 +128,10 @@ def test_all_intervals_are_found(values, direction, decay):
     # At its ends the exponent changes sign: roots within their brackets.
     for low, high in found.brackets:
         signs = [
-            saddle_exponents(values, step_size=eta, weight_decay=decay)[index].value < 0
+            saddle_exponents(values, eta, SGD(weight_decay=decay))[index].value < 0
             for eta in (low * (1 - 1e-9), high * (1 + 1e-9))
         ]
-        middle = saddle_exponents(values, step_size=low, weight_decay=decay)[index].value
+        middle = saddle_exponents(values, low, SGD(weight_decay=decay))[index].value
         assert signs[0] != signs[1] or abs(middle) < 1e-7 or middle < -1  # tangent, or a sliver
 
 
@@ -158,17 +146,17 @@ def test_every_pole_has_a_sliver():
         assert any(a <= pole <= b for a, b in found.intervals)
     both = stable_saddle_steps(signal)
     for a, b in both.intervals:
-        plus, minus = saddle_exponents(signal, step_size=(a + b) / 2)
+        plus, minus = saddle_exponents(FiniteSignal(signal, (a + b) / 2))
         assert max(plus.value, minus.value) < 1e-12
 
 
 def test_weight_decay_makes_the_saddle_attract():
     law = LabelFlips(0.2)
     assert not stable_saddle_steps(law).contains(0.05)
-    assert stable_saddle_steps(law, weight_decay=1.0).contains(0.05)
+    assert stable_saddle_steps(law, SGD(weight_decay=1.0)).contains(0.05)
     gauss = RegressionSignal(1.0, 0.5)
     assert not stable_saddle_steps(gauss, upper=3.0).contains(0.05)
-    decayed = stable_saddle_steps(gauss, upper=3.0, weight_decay=1.5)
+    decayed = stable_saddle_steps(gauss, SGD(weight_decay=1.5), upper=3.0)
     assert decayed.contains(0.05)
     assert decayed.upper == 3.0
 
@@ -176,7 +164,8 @@ def test_weight_decay_makes_the_saddle_attract():
 def test_larger_batches_attract_at_larger_steps_only():
     """To second order above 2E[z]/(E[z]² + Var(z)/B)."""
     starts = [
-        stable_saddle_steps(LabelFlips(0.48), batch_size=b).intervals[0][0] for b in (1, 2, 4, 8)
+        stable_saddle_steps(LabelFlips(0.48), SGD(batch_size=b)).intervals[0][0]
+        for b in (1, 2, 4, 8)
     ]
     assert starts == sorted(starts)
     second_order = [2 * 0.04 / (0.04**2 + (1 - 0.04**2) / b) for b in (1, 2, 4, 8)]
@@ -184,7 +173,12 @@ def test_larger_batches_attract_at_larger_steps_only():
 
 
 @pytest.mark.parametrize(
-    "law", [RegressionSignal(0.3, 2.0), NormalSignal(0.1, 1.0), RegressionSignal(-0.3, 2.0).batched(2)]
+    "law",
+    [
+        RegressionSignal(0.3, 2.0),
+        NormalSignal(0.1, 1.0),
+        RegressionSignal(-0.3, 2.0).batched(SGD(batch_size=2)),
+    ],
 )
 def test_scanned_laws(law):
     found = stable_saddle_steps(law)
@@ -196,52 +190,14 @@ def test_scanned_laws(law):
     assert found.resolution > 0
 
 
-def test_boundary_curves():
-    flips = np.linspace(0.3, 0.5, 41)
-    boundary = phase_boundary(LabelFlips, flips)
-    for direction, sets in (("plus", boundary.plus), ("minus", boundary.minus)):
-        curves = boundary.curves(direction)
-        assert sum(len(curve) for curve in curves) == sum(
-            len(roots) for roots in boundary.roots(direction)
-        )
-        for curve in curves:
-            values = [
-                saddle_exponents(LabelFlips(f), step_size=eta)[direction == "minus"].value
-                for eta, f in curve
-            ]
-            assert np.abs(values).max() < 1e-12
-            assert (np.diff(curve[:, 1]) > 0).all()
-        assert len(sets) == flips.size
-    # Λ₊ = 0: the window opens left and right of η = 1, where Λ₊ = −∞.
-    left, right = sorted(boundary.curves("plus"), key=lambda curve: curve[0, 0])
-    assert (left[:, 0] < 1).all()
-    assert (right[:, 0] > 1).all()
-    assert right[-1] == pytest.approx([math.sqrt(2), 0.5])
-    grid = saddle_grid(LabelFlips(flips[:, None]), np.array([0.8, 1.1]))
-    for j, eta in enumerate((0.8, 1.1)):
-        inside = [part.contains(eta) for part in boundary.plus]
-        assert (np.array(inside) == (grid.plus[:, j] < 0)).all()
-
-
-def test_boundary_of_gaussian_data_and_batches():
-    boundary = phase_boundary(lambda s: RegressionSignal(1.0, s), [1.0, 3.0], 2, 0.1, upper=8.0)
-    for s, roots in zip([1.0, 3.0], boundary.roots("minus"), strict=True):
-        grid = saddle_grid(RegressionSignal(1.0, s), roots, 2, 0.1)
-        assert roots.size
-        assert np.abs(grid.minus).max() < 1e-10
-
-
 def test_bad_arguments():
     cases = [
         (lambda: saddle_grid([1.0], [0.0]), ValueError, "step_size"),
-        (lambda: saddle_grid([1.0], 0.1, weight_decay=-1.0), ValueError, "weight_decay"),
+        (lambda: saddle_grid([1.0], 0.1, SGD(weight_decay=-1.0)), ValueError, "weight_decay"),
         (lambda: saddle_grid(LabelFlips([0.1, 0.2]), [1.0, 2.0, 3.0]), ValueError, "broadcast"),
         (lambda: contracting_steps([1.0], "up"), ValueError, "direction"),
         (lambda: contracting_steps(LabelFlips([0.1, 0.2]), "plus"), ValueError, "single law"),
         (lambda: stable_saddle_steps([1.0], upper=-1.0), ValueError, "upper"),
-        (lambda: phase_boundary(LabelFlips(0.1), [0.1]), TypeError, "law"),
-        (lambda: phase_boundary(LabelFlips, [0.2, 0.1]), ValueError, "ascending"),
-        (lambda: phase_boundary(LabelFlips, [0.1]).curves("up"), ValueError, "direction"),
     ]
     for call, error, name in cases:
         with pytest.raises(error, match=name):

@@ -5,10 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from stabcore.lyapunov.automatic import lyapunov_exponent
-from stabcore.saddles.exponents import saddle_exponents
-from stabcore.saddles.layers import feature_saddle_law, relu_signal
-from stabcore.simulation.layer import wide_runs
+from stabcore import SGD, FiniteSignal, lyapunov_exponent, saddle_exponents
+from stabcore.saddles import feature_saddle_law, relu_signal
+from stabcore.simulation import wide_runs
 
 INPUTS = np.array([1.0, -0.5, 0.8, -1.0])
 TARGETS = np.array([1.0, -1.0, -1.0, 0.5])
@@ -30,7 +29,16 @@ def gradient_descent(x, y, u, w, rate, steps, relu):
 def test_full_batches_are_gradient_descent(activation):
     u, w = np.random.default_rng(0).normal(size=(2, 3, 5))
     runs = wide_runs(
-        INPUTS, TARGETS, u, w, 0.1, 40, activation=activation, batch_size=4, record_every=15, rng=0
+        INPUTS,
+        TARGETS,
+        u,
+        w,
+        0.1,
+        SGD(batch_size=4),
+        40,
+        activation=activation,
+        record_every=15,
+        rng=0,
     )
     assert runs.times.tolist() == [0, 15, 30, 40]
     for row in range(3):
@@ -44,12 +52,12 @@ def test_full_batches_are_gradient_descent(activation):
 
 def test_a_relu_neuron_changes_sides():
     # η = 0.2, x = y = 1: w = 0.1 − 0.2·1.1 = −0.12 and u = −1 + 0.2·1.1·0.1; then x is not seen.
-    runs = wide_runs([1.0], [1.0], [[-1.0]], [[0.1]], 0.2, 5, activation="relu", rng=0)
+    runs = wide_runs([1.0], [1.0], [[-1.0]], [[0.1]], 0.2, SGD(), 5, activation="relu", rng=0)
     assert runs.u[-1, 0, 0] == pytest.approx(-0.978)
     assert runs.w[-1, 0, 0] == pytest.approx(-0.12)
     # It sees x = −1 of the target −1, and learns it.
     both = wide_runs(
-        [1.0, -1.0], [1.0, -1.0], [[-1.0]], [[0.1]], 0.2, 500, activation="relu", batch_size=2
+        [1.0, -1.0], [1.0, -1.0], [[-1.0]], [[0.1]], 0.2, SGD(batch_size=2), 500, activation="relu"
     )
     assert (both.u * both.w)[-1, 0, 0] == pytest.approx(1.0)
 
@@ -61,7 +69,7 @@ def test_batches_with_replacement_are_independent_draws():
     single = np.asarray((INPUTS - TARGETS) * INPUTS)
     for size in (1, 3):
         runs = wide_runs(
-            INPUTS, TARGETS, ones, ones, 1.0, 1, batch_size=size, replacement=True, rng=size
+            INPUTS, TARGETS, ones, ones, 1.0, SGD(batch_size=size, replacement=True), 1, rng=size
         )
         moves = 1 - runs.u[-1, :, 0]
         error = math.sqrt(single.var() / size / moves.size)
@@ -72,7 +80,7 @@ def test_batches_with_replacement_are_independent_draws():
 def test_batches_without_replacement_have_the_smaller_variance():
     ones = np.ones((40_000, 1))
     single = (INPUTS - TARGETS) * INPUTS
-    runs = wide_runs(INPUTS, TARGETS, ones, ones, 1.0, 1, batch_size=2, rng=0)
+    runs = wide_runs(INPUTS, TARGETS, ones, ones, 1.0, SGD(batch_size=2), 1, rng=0)
     assert (1 - runs.u[-1]).var() == pytest.approx(single.var() / 2 * (2 / 3), rel=0.05)
 
 
@@ -98,11 +106,11 @@ def test_a_linear_layer_moves_like_one_neuron():
 def test_relu_neurons_follow_the_exponents_of_their_side(side):
     law = relu_signal(INPUTS, TARGETS, side)
     np.testing.assert_array_equal(law.values != 0, side * INPUTS > 0)
-    predicted = saddle_exponents(law, step_size=0.4)
+    predicted = saddle_exponents(FiniteSignal(law, 0.4))
     size = np.full((4000, 1), 1e-60)
     for sign, exponent in zip((1, -1), predicted, strict=True):
         runs = wide_runs(
-            INPUTS, TARGETS, sign * size, side * size, 0.4, 100, activation="relu", rng=3
+            INPUTS, TARGETS, sign * size, side * size, 0.4, SGD(), 100, activation="relu", rng=3
         )
         rates = (runs.log_norms[-1] - runs.log_norms[0])[:, 0] / 100
         error = rates.std() / math.sqrt(rates.size)
@@ -111,7 +119,7 @@ def test_relu_neurons_follow_the_exponents_of_their_side(side):
 
 def test_the_saddle_law_of_one_feature_has_the_exponents_of_the_signal():
     law = feature_saddle_law(INPUTS[:, None], TARGETS, 0.4)
-    plus, minus = saddle_exponents(INPUTS * TARGETS, step_size=0.4)
+    plus, minus = saddle_exponents(FiniteSignal(INPUTS * TARGETS, 0.4))
     top = lyapunov_exponent(law, "monte_carlo", rng=0, steps=20_000, replicas=16)
     assert abs(top.value - max(plus.value, minus.value)) < 5 * top.standard_error
     assert feature_saddle_law(np.ones((2, 3)), [1.0, 2.0], 0.1).dimension == 4
@@ -119,12 +127,12 @@ def test_the_saddle_law_of_one_feature_has_the_exponents_of_the_signal():
 
 def test_a_layer_that_vanishes_has_log_norm_minus_infinity():
     # η = 1, x = y = 1: u − w is annihilated; with u = −w nothing is left but u f' of order 3.
-    runs = wide_runs([1.0], [1.0], [[1e-120]], [[-1e-120]], 1.0, 3, rng=0)
+    runs = wide_runs([1.0], [1.0], [[1e-120]], [[-1e-120]], 1.0, SGD(), 3, rng=0)
     assert runs.log_norms[-1, 0, 0] == -math.inf
 
 
 def test_divergence_is_nan():
-    runs = wide_runs([1.0], [1.0], [[100.0]], [[90.0]], 1.0, 50, rng=0)
+    runs = wide_runs([1.0], [1.0], [[100.0]], [[90.0]], 1.0, SGD(), 50, rng=0)
     assert np.isnan(runs.u[-1]).all()
     assert np.isnan(runs.log_norms[-1]).all()
 
@@ -132,7 +140,7 @@ def test_divergence_is_nan():
 def test_the_seed_decides():
     start = np.full((9, 2), 0.3)
     first, second, other = (
-        wide_runs(INPUTS, TARGETS, start, start, 0.2, 50, rng=seed).u for seed in (4, 4, 5)
+        wide_runs(INPUTS, TARGETS, start, start, 0.2, SGD(), 50, rng=seed).u for seed in (4, 4, 5)
     )
     np.testing.assert_array_equal(first, second)
     assert not np.array_equal(first, other)

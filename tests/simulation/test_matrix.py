@@ -5,11 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from stabcore.problems.signals import FiniteSignal
-from stabcore.saddles.exponents import saddle_exponents
-from stabcore.saddles.layers import direction_exponents
-from stabcore.simulation.matrix import noisy_matrix_runs
-from stabcore.simulation.neuron import neuron_runs
+from stabcore import SGD, FiniteSignal, saddle_exponents
+from stabcore.saddles import direction_exponents
+from stabcore.simulation import neuron_runs, noisy_matrix_runs
 
 STRENGTHS = [0.5, 0.3, 0.1]
 
@@ -28,7 +26,7 @@ def test_without_noise_it_is_gradient_descent_in_any_basis():
     for _ in range(30):
         error = u @ v.T - target
         u, v = u - 0.7 * error @ v, v - 0.7 * error.T @ u
-    runs = noisy_matrix_runs(STRENGTHS, 0.0, 0.7, 30, rows, rng=0)
+    runs = noisy_matrix_runs(STRENGTHS, 0.0, 0.7, SGD(), 30, rows, rng=0)
     plus, minus = p.T @ u + q.T @ v, p.T @ u - q.T @ v
     np.testing.assert_allclose(runs.log_plus, np.log(np.linalg.norm(plus, axis=1)), rtol=1e-10)
     np.testing.assert_allclose(runs.log_minus, np.log(np.linalg.norm(minus, axis=1)), rtol=1e-9)
@@ -40,8 +38,8 @@ def test_one_direction_and_one_column_is_one_neuron():
     # Learned with noise: the same law of ends as the simulation of the neuron.
     signal = FiniteSignal([0.3 + 0.4, 0.3 - 0.4])
     left, right = (np.full((4000, 1, 1), value) for value in (0.5, 0.2))
-    runs = noisy_matrix_runs([0.3], 0.4, 0.3, 40, (left, right), rng=1)
-    twin = neuron_runs(signal, np.full(4000, 0.5), 0.2, 0.3, 40, rng=2)
+    runs = noisy_matrix_runs([0.3], 0.4, 0.3, SGD(), 40, (left, right), rng=1)
+    twin = neuron_runs(signal, np.full(4000, 0.5), 0.2, 0.3, SGD(), 40, rng=2)
     for ours, theirs in ((runs.log_plus, twin.log_plus), (runs.log_minus, twin.log_minus)):
         error = math.hypot(ours.std(), theirs.std()) / math.sqrt(4000)
         assert abs(ours.mean() - theirs.mean()) < 4 * error
@@ -51,8 +49,8 @@ def test_one_direction_and_one_column_is_one_neuron():
 @pytest.mark.parametrize("batch", [1, 3, 64])
 def test_rates_near_the_saddle_are_the_exponents(batch):
     left, right = starts(3000, 3, 2, size=1e-60)
-    runs = noisy_matrix_runs(STRENGTHS, 0.8, 0.4, 100, (left, right), batch_size=batch, rng=2)
-    predicted = direction_exponents(STRENGTHS, 0.8, 0.4, batch)
+    runs = noisy_matrix_runs(STRENGTHS, 0.8, 0.4, SGD(batch_size=batch), 100, (left, right), rng=2)
+    predicted = direction_exponents(STRENGTHS, 0.8, 0.4, SGD(batch_size=batch))
     for logs, start, values in zip(
         (runs.log_plus, runs.log_minus), (left + right, left - right), predicted, strict=True
     ):
@@ -62,11 +60,11 @@ def test_rates_near_the_saddle_are_the_exponents(batch):
 
 
 def test_exponents_are_those_of_one_neuron_per_direction():
-    plus, minus = direction_exponents(STRENGTHS, [[0.2], [0.9]], [0.5, 1.0, 1.3], 2)
+    plus, minus = direction_exponents(STRENGTHS, [[0.2], [0.9]], [0.5, 1.0, 1.3], SGD(batch_size=2))
     assert plus.shape == minus.shape == (2, 3, 3)
     for k, strength in enumerate(STRENGTHS):
         law = FiniteSignal([strength - 0.9, strength, strength + 0.9], [0.25, 0.5, 0.25])
-        expected = saddle_exponents(law, step_size=1.3)
+        expected = saddle_exponents(FiniteSignal(law, 1.3))
         assert plus[1, 2, k] == pytest.approx(expected[0].value, abs=1e-14)
         assert minus[1, 2, k] == pytest.approx(expected[1].value, abs=1e-14)
 
@@ -82,19 +80,19 @@ def test_the_predicted_rank_is_found(noise, rank):
     strengths = [0.2, 0.07, 0.015]
     top = np.maximum(*direction_exponents(strengths, noise, 0.7))
     assert (top > 0).sum() == rank
-    runs = noisy_matrix_runs(strengths, noise, 0.7, 30_000, starts(8, 3, 4), rng=0)
+    runs = noisy_matrix_runs(strengths, noise, 0.7, SGD(), 30_000, starts(8, 3, 4), rng=0)
     assert (runs.rank == rank).all()
 
 
 def test_a_dead_matrix_stops_early():
-    runs = noisy_matrix_runs([0.0], 0.9, 1.0, 100_000, starts(1, 1), rng=0)
+    runs = noisy_matrix_runs([0.0], 0.9, 1.0, SGD(), 100_000, starts(1, 1), rng=0)
     assert runs.steps < 10_000
     assert runs.rank == 0
     assert runs.log_plus[0] == runs.log_minus[0] == -math.inf
 
 
 def test_divergence_has_rank_minus_one():
-    runs = noisy_matrix_runs([1.0], 0.0, 5.0, 1000, starts(1, 1), rng=0)
+    runs = noisy_matrix_runs([1.0], 0.0, 5.0, SGD(), 1000, starts(1, 1), rng=0)
     assert runs.diverged
     assert runs.rank == -1
     assert runs.steps < 1000
@@ -142,4 +140,4 @@ def test_exponents_name_bad_arguments():
     with pytest.raises(ValueError, match="noise"):
         direction_exponents([1.0], -1.0, 0.1)
     with pytest.raises(ValueError, match="batch_size"):
-        direction_exponents([1.0], 1.0, 0.1, 0)
+        direction_exponents([1.0], 1.0, 0.1, SGD(batch_size=0))

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 from scipy.stats import kstest, norm
 
-from stabcore import gradient_descent
+from stabcore import SGD, FiniteSignal, OneNeuron, gradient_descent, saddle_exponents
 from stabcore._random import stream_states
-from stabcore.problems.models import OneNeuron
-from stabcore.problems.signals import FiniteSignal, RegressionSignal, LabelFlips, NormalSignal
-from stabcore.saddles.exponents import saddle_exponents
-from stabcore.saddles.phases import IA, IB, II, III, IV, saddle_grid
-from stabcore.simulation.neuron import NeuronFate, _next_normal, _ziggurat, neuron_runs
+from stabcore.problems import LabelFlips, NeuronFate, NormalSignal, RegressionSignal
+from stabcore.saddles import Phase, saddle_grid
+from stabcore.simulation import neuron_runs
+from stabcore.simulation.neuron import _next_normal, _ziggurat
+
+IA, IB, II, III, IV, _ = Phase
 
 FATES = list(NeuronFate)
 
@@ -63,7 +64,7 @@ def naive_run(x, y, u, w, eta, decay, steps):
 
 def test_weight_decay():
     for decay in (0.0, 0.1, 0.7):
-        runs = neuron_runs(OneNeuron([1.5], [0.8]), 0.4, -0.3, 0.3, 5, weight_decay=decay)
+        runs = neuron_runs(OneNeuron([1.5], [0.8]), 0.4, -0.3, 0.3, SGD(weight_decay=decay), 5)
         u, w = naive_run(1.5, 0.8, 0.4, -0.3, 0.3, decay, 5)
         assert math.exp(runs.log_plus) == pytest.approx(abs(u + w), rel=1e-12)
         assert math.exp(runs.log_minus) == pytest.approx(abs(u - w), rel=1e-12)
@@ -88,8 +89,8 @@ def test_samples_are_drawn_with_their_probabilities():
         (NormalSignal(0.3, 0.2), 2, None),
         (RegressionSignal(0.2, 0.1), 1, None),
         (RegressionSignal(0.2, 0.1), 5, None),
-        (RegressionSignal(0.2, 0.1).batched(2), 3, None),
-        (LabelFlips(0.3).batched(2), 3, None),
+        (RegressionSignal(0.2, 0.1).batched(SGD(batch_size=2)), 3, None),
+        (LabelFlips(0.3).batched(SGD(batch_size=2)), 3, None),
     ],
 )
 def test_batches_have_the_moments_of_their_law(law, batch_size, replacement):
@@ -107,7 +108,7 @@ def test_batches_have_the_moments_of_their_law(law, batch_size, replacement):
 def test_gaussian_inputs_matter_away_from_the_saddle():
     """From (u, w) = (t, t): a' = a (1 + ηz − ηs t²), with s = x² and z = mx² without noise."""
     count, eta, t, slope = 50_000, 0.01, 2.0, 0.5
-    runs = neuron_runs(RegressionSignal(slope, 0.0), np.full(count, t), t, eta, 1, rng=0)
+    runs = neuron_runs(RegressionSignal(slope, 0.0), np.full(count, t), t, eta, SGD(), 1, rng=0)
     s = (1 - np.exp(runs.log_plus) / (2 * t)) / (eta * (t**2 - slope))
     assert abs(s.mean() - 1) < 4.5 * math.sqrt(2 / count)
     assert (runs.log_minus == -math.inf).all()
@@ -131,12 +132,11 @@ def test_growth_near_the_saddle_is_the_exponent(law, eta, batch_size, decay):
         np.full(replicas, 1e-60),
         0.0,
         eta,
+        SGD(batch_size=batch_size, weight_decay=decay),
         steps,
-        batch_size=batch_size,
-        weight_decay=decay,
         rng=1,
     )
-    exponents = saddle_exponents(law, step_size=eta, batch_size=batch_size, weight_decay=decay)
+    exponents = saddle_exponents(law, eta, SGD(batch_size=batch_size, weight_decay=decay))
     for logs, exponent in zip((runs.log_plus, runs.log_minus), exponents, strict=True):
         rates = (logs - math.log(1e-60)) / steps
         error = rates.std(ddof=1) / math.sqrt(replicas)
@@ -147,7 +147,7 @@ def test_fates_of_label_flips_are_the_phases():
     flips = np.array([0.05, 0.2, 0.4, 0.5, 0.8])[:, None, None]
     steps = np.array([0.3, 0.8])[:, None]
     law = LabelFlips(flips)
-    runs = neuron_runs(law, np.full(20, 0.3), 0.1, steps, 20_000, rng=0)
+    runs = neuron_runs(law, np.full(20, 0.3), 0.1, steps, SGD(), 20_000, rng=0)
     grid = saddle_grid(LabelFlips(flips[..., 0]), steps[:, 0])
     assert runs.fate.shape == (5, 2, 20)
     decided = grid.distance > 0.1
@@ -168,7 +168,7 @@ def test_the_mirror_image_exchanges_the_coordinates():
     """Labels −y: u − w plays the part of u + w."""
     x, y = np.random.default_rng(3).normal(size=(2, 6))
     first, second = (
-        neuron_runs(FiniteSignal.from_data(x, s * y), [0.3, -0.2], s * 0.1, 0.2, 500, rng=0)
+        neuron_runs(FiniteSignal.from_data(x, s * y), [0.3, -0.2], s * 0.1, 0.2, SGD(), 500, rng=0)
         for s in (1, -1)
     )
     assert (first.fate == second.fate).all()
@@ -178,29 +178,33 @@ def test_the_mirror_image_exchanges_the_coordinates():
 def test_incorrect_learning():
     """Phase II: close to the saddle u − w leaves although E[xy] > 0."""
     law = FiniteSignal([2.5, -0.99])
-    runs = neuron_runs(law, np.full(50, 1e-100), 0.0, 1.0, 20_000, rng=0, radius=1e-3)
+    runs = neuron_runs(law, np.full(50, 1e-100), 0.0, 1.0, SGD(), 20_000, rng=0, radius=1e-3)
     assert (runs.fate == NeuronFate.INCORRECT).mean() > 0.9
     assert (runs.log_minus > math.log(1e-3)).all()
     mirrored = neuron_runs(
-        FiniteSignal([-2.5, 0.99]), np.full(50, 1e-100), 0.0, 1.0, 20_000, rng=0, radius=1e-3
+        FiniteSignal([-2.5, 0.99]), np.full(50, 1e-100), 0.0, 1.0, SGD(), 20_000, rng=0, radius=1e-3
     )
     assert (mirrored.fate == runs.fate).all()
     # Once u + w is 0, uw = −b²/4 ≤ 0 for good: right for y = −x. For y = x and u = −w the solution
     # is out of reach, and gradient descent falls into the saddle.
-    runs = neuron_runs(FiniteSignal([-1.0]), 0.1, -0.1, 0.3, 200)
+    runs = neuron_runs(FiniteSignal([-1.0]), 0.1, -0.1, 0.3, SGD(), 200)
     assert runs.fate == NeuronFate.CORRECT
-    runs = neuron_runs(FiniteSignal([1.0]), 0.1, -0.1, 0.3, 5_000)
+    runs = neuron_runs(FiniteSignal([1.0]), 0.1, -0.1, 0.3, SGD(), 5_000)
     assert runs.fate == NeuronFate.ORIGIN
 
 
 def test_fates_at_the_edges():
-    runs = neuron_runs(FiniteSignal([1.0]), [0.0, 1e200, 0.5, 1e-251], [0, 0, 0.5, 0], 0.5, 100)
+    runs = neuron_runs(
+        FiniteSignal([1.0]), [0.0, 1e200, 0.5, 1e-251], [0, 0, 0.5, 0], 0.5, SGD(), 100
+    )
     assert [FATES[k].name for k in runs.fate] == ["ORIGIN", "DIVERGENT", "CORRECT", "ORIGIN"]
     assert runs.steps.tolist() == [0, 0, 100, 0]
     assert runs.log_plus[0] == -math.inf
-    assert neuron_runs(FiniteSignal([1.0]), 10.0, 10.0, 5.0, 1_000).fate == NeuronFate.DIVERGENT
+    assert (
+        neuron_runs(FiniteSignal([1.0]), 10.0, 10.0, 5.0, SGD(), 1_000).fate == NeuronFate.DIVERGENT
+    )
     # A factor that vanishes: η = 1/|xy|, in one step.
-    gone = neuron_runs(FiniteSignal([1.0]), 1e-10, 0.0, 1.0, 1)
+    gone = neuron_runs(FiniteSignal([1.0]), 1e-10, 0.0, 1.0, SGD(), 1)
     assert gone.log_minus < math.log(1e-25)
 
 
@@ -225,14 +229,14 @@ NEARBY = {IA: "CORRECT", IB: "CORRECT", II: "INCORRECT", III: "ORIGIN", IV: "DIV
 def test_fates_near_the_saddle_are_the_phases(family, batch_size):
     """Where |Λ| is large enough for 400 nats of travel to tell: all runs but a few."""
     steps, replicas = np.linspace(0.1, 3, 12), 40
-    grid = saddle_grid(family((13, 1)), steps, batch_size)
+    grid = saddle_grid(family((13, 1)), steps, SGD(batch_size=batch_size))
     runs = neuron_runs(
         family((13, 1, 1)),
         np.full(replicas, 1e-200),
         0.0,
         steps[:, None],
+        SGD(batch_size=batch_size),
         20_000,
-        batch_size=batch_size,
         rng=0,
         radius=1e-3,
     )
@@ -250,7 +254,7 @@ def test_fates_near_the_saddle_are_the_phases(family, batch_size):
 
 def test_clean_labels_leave_the_smaller_coordinate_alone():
     """With labels that can be fitted SGD stops at uw = 1, u − w ≠ 0: it has learnt all the same."""
-    runs = neuron_runs(OneNeuron([1.0, 0.5], [1.0, 0.5]), [0.9, 0.2], 0.1, 0.2, 2_000, rng=0)
+    runs = neuron_runs(OneNeuron([1.0, 0.5], [1.0, 0.5]), [0.9, 0.2], 0.1, 0.2, SGD(), 2_000, rng=0)
     assert (runs.fate == NeuronFate.CORRECT).all()
     assert (runs.log_minus > -10).all()
     u_w = (np.exp(2 * runs.log_plus) - np.exp(2 * runs.log_minus)) / 4
@@ -262,44 +266,46 @@ def test_same_seed_same_runs_on_any_number_of_cores(monkeypatch, law):
     results = []
     for workers in (1, 2, 9):
         monkeypatch.setattr("os.sched_getaffinity", lambda _, w=workers: range(w), raising=False)
-        results.append(neuron_runs(law, np.linspace(0.1, 0.5, 50), 0.1, 0.2, 40, rng=3))
+        results.append(neuron_runs(law, np.linspace(0.1, 0.5, 50), 0.1, 0.2, SGD(), 40, rng=3))
     for other in results[1:]:
         for name in ("log_plus", "log_minus", "fate", "steps", "turned"):
             assert np.array_equal(getattr(other, name), getattr(results[0], name))
-    assert (neuron_runs(law, 0.3, 0.1, 0.2, 40, rng=4).log_plus != results[0].log_plus[0]).all()
+    assert (
+        neuron_runs(law, 0.3, 0.1, 0.2, SGD(), 40, rng=4).log_plus != results[0].log_plus[0]
+    ).all()
 
 
 def test_families_are_single_laws_side_by_side():
     """Each member sees its own data: three certain signals, told apart by one step."""
     values = np.array([0.5, 1.0, 2.0])
-    runs = neuron_runs(FiniteSignal(values[:, None, None]), np.full(4, 1e-50), 0.0, 0.25, 1)
+    runs = neuron_runs(FiniteSignal(values[:, None, None]), np.full(4, 1e-50), 0.0, 0.25, SGD(), 1)
     assert runs.fate.shape == (3, 4)
     growth = np.exp(runs.log_plus - math.log(1e-50))
     assert growth == pytest.approx(np.repeat(1 + 0.25 * values, 4).reshape(3, 4))
-    runs = neuron_runs(NormalSignal(values[:, None], 1e-9), np.full(4, 1e-50), 0.0, 0.25, 1)
+    runs = neuron_runs(NormalSignal(values[:, None], 1e-9), np.full(4, 1e-50), 0.0, 0.25, SGD(), 1)
     growth = np.exp(runs.log_plus - math.log(1e-50))
     assert growth == pytest.approx(np.repeat(1 + 0.25 * values, 4).reshape(3, 4), rel=1e-6)
 
 
 def test_starts_are_not_changed():
     u = np.array([0.1, 0.2])
-    neuron_runs(LabelFlips(0.3), u, 0.1, 0.2, 5, rng=0)
+    neuron_runs(LabelFlips(0.3), u, 0.1, 0.2, SGD(), 5, rng=0)
     assert u.tolist() == [0.1, 0.2]
 
 
 def test_bad_arguments():
     law = LabelFlips(0.3)
     cases = [
-        (lambda: neuron_runs([1.0], 0.1, 0.1, 0.1, 1), TypeError, "data"),
-        (lambda: neuron_runs(law, math.nan, 0.1, 0.1, 1), ValueError, "u has"),
-        (lambda: neuron_runs(law, 0.1, 0.1, 0.0, 1), ValueError, "step_size"),
-        (lambda: neuron_runs(law, 0.1, 0.1, 0.1, 0), ValueError, "steps"),
-        (lambda: neuron_runs(law, [0.1, 0.2], [0.1] * 3, 0.1, 1), ValueError, "broadcast"),
-        (lambda: neuron_runs(law, 0.1, 0.1, 0.1, 1, batch_size=0), ValueError, "batch_size"),
-        (lambda: neuron_runs(law, 0.1, 0.1, 0.1, 1, floor=0.0), ValueError, "floor"),
-        (lambda: neuron_runs(law, 0.1, 0.1, 0.1, 1, radius=1e200), ValueError, "radius"),
+        (lambda: neuron_runs([1.0], 0.1, 0.1, 0.1, SGD(), 1), TypeError, "data"),
+        (lambda: neuron_runs(law, math.nan, 0.1, 0.1, SGD(), 1), ValueError, "u has"),
+        (lambda: neuron_runs(law, 0.1, 0.1, 0.0, SGD(), 1), ValueError, "step_size"),
+        (lambda: neuron_runs(law, 0.1, 0.1, 0.1, SGD(), 0), ValueError, "steps"),
+        (lambda: neuron_runs(law, [0.1, 0.2], [0.1] * 3, 0.1, SGD(), 1), ValueError, "broadcast"),
+        (lambda: neuron_runs(law, 0.1, 0.1, 0.1, SGD(batch_size=0), 1), ValueError, "batch_size"),
+        (lambda: neuron_runs(law, 0.1, 0.1, 0.1, SGD(), 1, floor=0.0), ValueError, "floor"),
+        (lambda: neuron_runs(law, 0.1, 0.1, 0.1, SGD(), 1, radius=1e200), ValueError, "radius"),
         (
-            lambda: neuron_runs(FiniteSignal([1.0, 2.0]), 0.1, 0.1, 0.1, 1, batch_size=3),
+            lambda: neuron_runs(FiniteSignal([1.0, 2.0]), 0.1, 0.1, 0.1, SGD(batch_size=3), 1),
             ValueError,
             "batch_size",
         ),

@@ -7,17 +7,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stabcore import (
+    GD,
+    SGD,
     DiagonalLinearNetwork,
-    Fate,
     ReluPair,
     ScalarFactorization,
     TwoLayerNetwork,
-    exact_runs,
+    gd_map,
     gradient_descent,
     stable_arcs,
     stochastic_gradient_descent,
 )
-from stabcore.descent.map import gd_map
+from stabcore.simulation import PairFate, exact_runs
 
 RATIONAL = st.integers(1, 300).map(lambda n: Fraction(n, 100))
 
@@ -39,7 +40,7 @@ def test_one_exact_step_against_rational_arithmetic(x, y, rate):
     delta, s = (float(c) for c in coordinates((x, y)))
     if delta == 0:
         return
-    runs = exact_runs(ScalarFactorization(), delta, s, float(rate), 1, batch_size=None)
+    runs = exact_runs(ScalarFactorization(), delta, s, float(rate), GD, 1)
     expected = [float(c) for c in coordinates(exact_step((x, y), rate))]
     c = float(rate)
     scale = abs(delta) * (1 + c * s + c * c * abs(delta) * (1 + abs(delta)))
@@ -64,7 +65,7 @@ def test_exact_coordinates_follow_plain_gradient_descent(inputs):
 def test_the_laws_of_one_exact_and_one_plain_sgd_step_agree(problem, batch_size):
     """From one start every batch leads somewhere: the same places, equally often."""
     theta = np.tile([1.2, 0.7], (20_000, 1))
-    plain = stochastic_gradient_descent(problem, theta, 0.1, 1, batch_size=batch_size, rng=0)
+    plain = stochastic_gradient_descent(problem, theta, 0.1, SGD(batch_size=batch_size), 1, rng=0)
     ends, _ = problem.exact_coordinates(plain.ends)
     exact = exact_runs(
         problem, *problem.exact_coordinates(theta), 0.1, 1, batch_size=batch_size, rng=1
@@ -95,7 +96,7 @@ def test_plain_gradient_descent_is_the_iterated_map():
 def test_the_full_batch_is_gradient_descent():
     problem = DiagonalLinearNetwork([[1.0, 0.3], [-0.5, 2.0]], [1.0, 0.7])
     starts = np.random.default_rng(0).normal(size=(5, 4))
-    stochastic = stochastic_gradient_descent(problem, starts, 0.05, 20, batch_size=2, rng=0)
+    stochastic = stochastic_gradient_descent(problem, starts, 0.05, SGD(batch_size=2), 20, rng=0)
     assert stochastic.ends == pytest.approx(
         gradient_descent(problem, starts, 0.05, 20).ends, rel=1e-11
     )
@@ -104,7 +105,7 @@ def test_the_full_batch_is_gradient_descent():
 def test_the_mean_of_one_sgd_step_is_the_gradient_step():
     problem = ReluPair(probabilities=[0.8, 0.2])
     starts = np.tile([1.2, 0.7], (40_000, 1))
-    moves = stochastic_gradient_descent(problem, starts, 0.1, 1, rng=0).ends - starts
+    moves = stochastic_gradient_descent(problem, starts, 0.1, SGD(), 1, rng=0).ends - starts
     error = moves.std(axis=0, ddof=1) / 200
     expected = -0.1 * problem.gradient(starts[0])
     assert (np.abs(moves.mean(axis=0) - expected) < 4 * error).all()
@@ -118,19 +119,17 @@ def test_the_mean_of_one_sgd_step_is_the_gradient_step():
 
 def test_fates():
     problem = ReluPair()
-    runs = exact_runs(
-        problem, [0.1, 0.1, 0.9, 1e-251], [2.3, 3.0, 60.0, 5.0], 0.15, 50, batch_size=None
-    )
-    names = [Fate(f).name for f in runs.fate]
+    runs = exact_runs(problem, [0.1, 0.1, 0.9, 1e-251], [2.3, 3.0, 60.0, 5.0], 0.15, GD, 50)
+    names = [PairFate(f).name for f in runs.fate]
     assert names == ["UNDECIDED", "UNDECIDED", "DEAD", "CONVERGED"]
     assert runs.steps.tolist()[0::3] == [50, 0]
-    assert [runs.share(fate) for fate in Fate] == [0.5, 0.25, 0.25, 0.0]
+    assert [runs.share(fate) for fate in PairFate] == [0.5, 0.25, 0.25, 0.0]
     assert runs.limits.tolist() == [5.0]
 
 
 def test_divergence_is_reported():
-    runs = exact_runs(ScalarFactorization(), [-5.0], [40.0], 1.0, 200, batch_size=None)
-    assert Fate(runs.fate[0]) is Fate.DIVERGED
+    runs = exact_runs(ScalarFactorization(), [-5.0], [40.0], 1.0, GD, 200)
+    assert PairFate(runs.fate[0]) is PairFate.DIVERGED
     assert runs.steps[0] < 200
     plain = gradient_descent(
         ScalarFactorization(), [[6.0, 1.0], [1.0, 0.9]], 1.0, 200, record_every=100
@@ -144,29 +143,25 @@ def test_runs_that_leave_the_range_of_doubles_overflow_nothing():
     starts = np.full(64, 1e-60), np.full(64, 2.5)
     for eta in np.linspace(2.45, 2.95, 32):
         runs = exact_runs(ScalarFactorization([1.0, 4.0]), *starts, eta, 3_000, rng=0)
-        assert (runs.fate == Fate.DIVERGED).all()
+        assert (runs.fate == PairFate.DIVERGED).all()
         assert not (np.maximum(np.abs(runs.delta), runs.s) < 1e150).any()
     with pytest.raises(ValueError, match=r"s must be at least 2\|1 - delta\|.* is -inf"):
-        exact_runs(ScalarFactorization(), [1e308, 0.5], [1.0, 2.0], 0.1, 10)
+        exact_runs(ScalarFactorization(), [1e308, 0.5], [1.0, 2.0], 0.1, SGD(), 10)
 
 
 def test_rounding_does_not_take_s_below_twice_the_product():
     """At the balanced minimum s = 2: what a run finds satisfies s ≥ 2|1 − δ| to the last bit."""
     delta = np.linspace(-0.5, 0.5, 301)
-    runs = exact_runs(
-        ScalarFactorization(), delta, 2 * np.abs(1 - delta), 0.3, 5_000, batch_size=None
-    )
-    assert (runs.fate == Fate.CONVERGED).all()
+    runs = exact_runs(ScalarFactorization(), delta, 2 * np.abs(1 - delta), 0.3, GD, 5_000)
+    assert (runs.fate == PairFate.CONVERGED).all()
     assert (runs.s >= 2 * np.abs(1 - runs.delta)).all()
     assert runs.s == pytest.approx(2.0)
 
 
 def test_convergence_is_judged_at_the_floor():
     """At s with |1 − cs| = ½ a run loses log 2 a step: 250 log 10/log 2 ≈ 830 steps."""
-    runs = exact_runs(
-        ScalarFactorization(), [1e-3], [5.0], 0.1, 2_000, batch_size=None, record_every=1
-    )
-    assert Fate(runs.fate[0]) is Fate.CONVERGED
+    runs = exact_runs(ScalarFactorization(), [1e-3], [5.0], 0.1, GD, 2_000, record_every=1)
+    assert PairFate(runs.fate[0]) is PairFate.CONVERGED
     rate = math.log(abs(1 - 0.1 * runs.s[0]))
     assert runs.steps[0] == pytest.approx(math.log(1e-247) / rate, abs=3)
     assert abs(runs.delta[0]) < 1e-250
@@ -195,7 +190,7 @@ def test_relu_dies_exactly_when_it_does_in_plain_coordinates(inputs):
     plain = gradient_descent(problem, starts, 0.2, steps, record_every=1)
     alive = problem.alive(plain.points)
     first = np.where(alive.all(axis=0), steps, np.argmin(alive, axis=0))
-    dead = exact.fate == Fate.DEAD
+    dead = exact.fate == PairFate.DEAD
     assert (dead == ~alive.all(axis=0)).all()
     assert (exact.steps[dead] == first[dead]).all()
     assert 0.1 < dead.mean() < 0.9
@@ -207,8 +202,8 @@ def test_deadness_under_sgd_is_as_frequent_as_in_plain_coordinates():
     problem = ReluPair()
     starts = np.random.default_rng(0).uniform(0.05, 2.5, size=(4_000, 2))
     exact = exact_runs(problem, *problem.exact_coordinates(starts), 0.2, 20, rng=0)
-    plain = stochastic_gradient_descent(problem, starts, 0.2, 20, rng=1)
-    shares = exact.share(Fate.DEAD), (~problem.alive(plain.ends)).mean()
+    plain = stochastic_gradient_descent(problem, starts, 0.2, SGD(), 20, rng=1)
+    shares = exact.share(PairFate.DEAD), (~problem.alive(plain.ends)).mean()
     assert 0.1 < shares[0] < 0.9
     assert abs(shares[0] - shares[1]) < 4 * math.sqrt(2 * 0.25 / 4_000)
 
@@ -221,7 +216,7 @@ def test_the_floating_point_trap():
     """
     problem, starts = ReluPair(), np.tile(ReluPair().minimum(2.7), (2_000, 1))
     starts[:, 1] *= 1 - 1e-6
-    plain = stochastic_gradient_descent(problem, starts, 0.15, 3_000, rng=0)
+    plain = stochastic_gradient_descent(problem, starts, 0.15, SGD(), 3_000, rng=0)
     delta, s = problem.exact_coordinates(plain.ends)
     trapped = (np.abs(delta) < 1e-15) & (s > 2.66) & (s < 6)
     assert 0.002 < trapped.mean() < 0.05
@@ -237,7 +232,7 @@ def test_limits_of_100_000_starts_are_all_in_the_predicted_arcs(eta, p):
     theta = np.random.default_rng(0).uniform(0, 3.2, size=(100_000, 2))
     runs = exact_runs(problem, *problem.exact_coordinates(theta), eta, 20_000, rng=0)
     arcs = stable_arcs(problem, eta)
-    assert runs.share(Fate.UNDECIDED) < 0.01  # λ is nearly 0 close to the ends
+    assert runs.share(PairFate.UNDECIDED) < 0.01  # λ is nearly 0 close to the ends
     assert runs.limits.size > 1_000
     assert arcs.sgd.contains(runs.limits).all()
     # Not a vacuous claim: every stable arc is reached.
@@ -261,7 +256,9 @@ def test_same_seed_same_runs_on_any_number_of_cores(monkeypatch, batch_size):
         problem = ReluPair([0.5, 1.0, 2.0])
         delta, s = problem.exact_coordinates(np.random.default_rng(1).uniform(0, 2, (50, 2)))
         results.append(
-            exact_runs(problem, delta, s, 0.2, 40, batch_size=batch_size, rng=3, record_every=5)
+            exact_runs(
+                problem, delta, s, 0.2, SGD(batch_size=batch_size), 40, rng=3, record_every=5
+            )
         )
     for other in results[1:]:
         for name in ("delta", "s", "fate", "steps", "history"):
@@ -271,7 +268,7 @@ def test_same_seed_same_runs_on_any_number_of_cores(monkeypatch, batch_size):
 def test_same_seed_same_plain_runs():
     starts = [[1.2, 0.9], [0.5, 1.0]]
     ends = [
-        stochastic_gradient_descent(ReluPair(), starts, 0.1, 30, rng=seed).ends
+        stochastic_gradient_descent(ReluPair(), starts, 0.1, SGD(), 30, rng=seed).ends
         for seed in (5, np.random.default_rng(5), 6)
     ]
     assert (ends[0] == ends[1]).all()
@@ -280,8 +277,8 @@ def test_same_seed_same_plain_runs():
 
 def test_starts_are_not_changed():
     delta, s, theta = np.array([0.1]), np.array([2.5]), np.array([[1.2, 0.9]])
-    exact_runs(ReluPair(), delta, s, 0.15, 5, rng=0)
-    stochastic_gradient_descent(ReluPair(), theta, 0.1, 5, rng=0)
+    exact_runs(ReluPair(), delta, s, 0.15, SGD(), 5, rng=0)
+    stochastic_gradient_descent(ReluPair(), theta, 0.1, SGD(), 5, rng=0)
     gradient_descent(ReluPair(), theta, 0.1, 5)
     assert (delta[0], s[0], theta.tolist()) == (0.1, 2.5, [[1.2, 0.9]])
 
