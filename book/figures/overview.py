@@ -16,8 +16,6 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
 from stabcore import ReluPair, stable_arcs
-from stabcore.minima import StabilityTable
-from stabcore.simulation import exact_runs
 from stabcore.companion.plotting import (
     GD_COLOUR,
     INK,
@@ -27,6 +25,8 @@ from stabcore.companion.plotting import (
     hyperbola,
     use_style,
 )
+from stabcore.minima import StabilityTable
+from stabcore.simulation import exact_runs
 
 STEP_SIZE = 0.15
 LARGEST = 3.4  # of θ₁ and θ₂
@@ -77,7 +77,7 @@ def draw_exponents(axes: Axes, problem: ReluPair, arcs: StabilityTable, largest:
     axes.plot(s, mu, color=GD_COLOUR)
     axes.plot(s, lyapunov, color=SGD_COLOUR, linestyle=(0, (6, 1.5)))
     axes.text(3.95, 1.15, r"$\mu$ (gradient descent)", color=GD_COLOUR)
-    axes.text(6.35, -0.75, r"$\lambda$ (SGD_COLOUR)", color=SGD_COLOUR, ha="right")
+    axes.text(6.35, -0.75, r"$\lambda$ (SGD)", color=SGD_COLOUR, ha="right")
     axes.set(xlim=(2, largest), ylim=(-2.4, 2), ylabel="exponent")
     axes.tick_params(labelbottom=False)
 

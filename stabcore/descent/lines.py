@@ -188,7 +188,7 @@ class ChainSlope(NamedTuple):
 
 def chain_slope(value: object) -> ChainSlope | None:
     """Return the slope of a map u − η·slope in closed form, None where none is known."""
-    if isinstance(value, BalancedChain):
+    if isinstance(value, BalancedChain) and type(value).__call__ is BalancedChain.__call__:
         return ChainSlope(value.depth, 1.0, 1.0, 0.0)
     if not isinstance(value, LineMap):
         return None

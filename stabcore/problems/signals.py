@@ -281,10 +281,12 @@ class FiniteSignal(Signal):
         if sizes.size == batches.n_samples:
             members, shares = batches.listed()
         elif batches.independent:
-            members, shares = _multinomial(weights, size)
+            chosen, shares = _multinomial(weights, size)
+            members = columns[chosen]
         else:
-            members, shares = _hypergeometric(sizes, size)
-        z, s = (part[..., columns[members]].mean(axis=-1) for part in (self.values, self.squares))
+            chosen, shares = _hypergeometric(sizes, size)
+            members = columns[chosen]
+        z, s = (part[..., members].mean(axis=-1) for part in (self.values, self.squares))
         result._set(z, shares / shares.sum(), s)
         return result
 

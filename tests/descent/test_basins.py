@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stabcore import (
+    GD,
     DiagonalLinearNetwork,
     LinearNetwork,
     LinearRegression,
@@ -100,7 +101,7 @@ def test_exact_coordinates_agree_with_plain_ones(special, plain, step_size):
 def test_fates_against_runs_that_are_followed_to_the_end():
     """`exact_runs` calls a run converged below 10⁻²⁵⁰ only."""
     problem, starts = ReluPair(), 2.5 * np.random.default_rng(0).random((3_000, 2))
-    runs = exact_runs(problem, *problem.exact_coordinates(starts), 0.15, 20_000, batch_size=None)
+    runs = exact_runs(problem, *problem.exact_coordinates(starts), 0.15, GD, 20_000)
     ends = endings(problem, starts, 0.15, 20_000)
     assert (ends == runs.fate).mean() >= 0.999
     assert set(np.unique(ends)) >= {Ending.CONVERGED, Ending.DEAD}
@@ -375,7 +376,11 @@ def test_shapes_and_starts_that_are_not_changed():
             ValueError,
             "average must be at most steps = 10, got 11",
         ),
-        (lambda: bounded_region(ReluPair(), [1.0, 1.0], 0.5), TypeError, "not be a ReluPair"),
+        (
+            lambda: bounded_region(ReluPair(), [1.0, 1.0], 0.5),
+            TypeError,
+            "got ReluPair; use ScalarFactorization",
+        ),
     ],
 )
 def test_bad_arguments(call, error, message):

@@ -141,7 +141,7 @@ def test_data_enter_through_their_mean_curvature():
 
 
 def test_what_has_no_preimages_to_count():
-    with pytest.raises(TypeError, match="problem must not be a ReluPair"):
+    with pytest.raises(TypeError, match="ReluPair every point of the plateau"):
         preimages(ReluPair(), 0.1, [1.0, 1.0])
     with pytest.raises(TypeError, match="problem must be a ScalarFactorization"):
         fold_curves(DiagonalLinearNetwork([[1.0]], [1.0]), 0.1)

@@ -199,7 +199,7 @@ def test_each_piece_has_bad_steps_of_its_own():
 def test_depth_one_has_the_bad_steps_of_linear_regression():
     inputs = np.array([[1.0, 2.0], [0.0, 1.0], [3.0, -1.0]])
     shallow = LinearNetwork(inputs, np.ones((3, 2)))
-    assert bad_step_sizes(shallow) == pytest.approx(2 * bad_step_sizes(Linear(inputs)), rel=1e-9)
+    assert bad_step_sizes(shallow) == pytest.approx(bad_step_sizes(Linear(inputs)), rel=1e-9)
 
 
 def test_bad_step_sizes_of_the_piece_around_a_point():

@@ -46,7 +46,7 @@ never drawn        =     -       =       ∋       ±      ±      ≤       ≤
 one sample         =     =       -       -       ±      ±      ≤       ≤     ≤         ≥
 whole data set     =     =       =       -       ±      ±      ≤       ≤     ≤         ≥
 orthogonal         =     =       -       -       ±      ±      ≤       ≤     ≤         ≥
-reshuffled         =     =       -       -       ±      ±      -       -     -         -
+reshuffled         =     =       -       -       ±      ±      -       -     -         ≥
 diagonal           =     =       ~       ∋       ±      ±      ≤       ≤     ≤         ≥
 triangular         =     =       ~       ∋       ±      ±      ≤       ≤     ≤         ≥
 mirrors            =     -       =       ∋       ±      ±      ≤       ≤     ≤         ≥

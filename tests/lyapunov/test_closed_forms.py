@@ -221,7 +221,7 @@ def test_only_the_product_of_step_and_kernel_matters(scale):
 )
 def test_no_closed_form_is_claimed_where_there_is_none(law):
     assert closed_form(law) is None
-    with pytest.raises(ValueError, match="method 'closed_form' does not know"):
+    with pytest.raises(ValueError, match="algorithm 'closed_form' does not know"):
         lyapunov_exponent(law, "closed_form")
 
 

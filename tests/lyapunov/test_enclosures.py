@@ -451,7 +451,7 @@ def test_max_arcs_is_reported():
 
 def test_too_many_factors_for_more_arcs(monkeypatch):
     # The package may export the function under the name of the module.
-    module = import_module("stabcore.lyapunov.enclosure")
+    module = import_module("stabcore.lyapunov.enclosures")
     monkeypatch.setattr(module, "MOST_TABLE_ENTRIES", 256)
     result = enclosure(POLLICOTT, width=1e-6)
     assert "128 arcs were used; the law has too many factors" in result.status
@@ -469,8 +469,8 @@ def test_lost_contraction_is_reported():
 @pytest.mark.parametrize(
     ("law", "message"),
     [
-        (FiniteLaw([[[2.0]]]), "dimension 1; use method='closed_form'"),
-        (FiniteLaw([np.eye(3)]), "dimension 3; use method='monte_carlo'"),
+        (FiniteLaw([[[2.0]]]), "dimension 1; use algorithm='closed_form'"),
+        (FiniteLaw([np.eye(3)]), "dimension 3; use algorithm='monte_carlo'"),
         (SGDLaw([[1, 2], [2, 4]], 1.0), "dimension 1"),
     ],
 )

@@ -223,7 +223,7 @@ def test_bad_orders(q):
 def test_other_sampled_laws_are_not_claimed():
     law = SampledLaw(lambda rng, size: rng.normal(size=(size, 2, 2)), 2)
     assert closed_form(law) is None
-    with pytest.raises(ValueError, match="method 'closed_form' does not know SampledLaw"):
+    with pytest.raises(ValueError, match="algorithm 'closed_form' does not know SampledLaw"):
         lyapunov_exponent(law, "closed_form")
     assert lyapunov_exponent(law, rng=0, steps=1000).kind == "statistical"
     with pytest.raises(TypeError, match="FiniteLaw or an SGDLaw, got GaussianMatrixLaw"):

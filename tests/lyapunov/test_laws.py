@@ -21,13 +21,17 @@ SAMPLINGS = [
     {"batch_size": 2, "probabilities": [0.5, 0.2, 0.3]},
     {"probabilities": [0.5, 0.5, 0.0]},
 ]
-PROBLEM = DiagonalLinearNetwork([[1.0, 0.5], [0.0, 2.0], [1.0, 2.5]], [1.0, 0.7])
+INPUTS = [[1.0, 0.5], [0.0, 2.0], [1.0, 2.5]]
+PROBLEM = DiagonalLinearNetwork(INPUTS, [1.0, 0.7])
 
 
 @pytest.fixture(params=SAMPLINGS, ids=str)
 def law(request):
     """SGD with three gradients that span two dimensions of R⁴."""
-    return SGDLaw(Minimum.at(PROBLEM, PROBLEM.minimum(3.0, 2.0)), 0.3, **request.param)
+    probabilities = request.param.get("probabilities")
+    fields = {name: value for name, value in request.param.items() if name != "probabilities"}
+    problem = DiagonalLinearNetwork(INPUTS, [1.0, 0.7], probabilities)
+    return SGDLaw(Minimum.at(problem, problem.minimum(3.0, 2.0)), 0.3, SGD(**fields))
 
 
 def test_factors_against_those_of_parameter_space(law):
@@ -35,8 +39,10 @@ def test_factors_against_those_of_parameter_space(law):
     finite, minimum = law.finite(), law.minimum
     basis = minimum.jacobian.T @ np.linalg.pinv(minimum.gradients).T
     assert basis.T @ basis == pytest.approx(np.eye(2), abs=1e-13)
-    assert (finite.dimension, len(finite.matrices)) == (law.dimension, law.sampling.count)
-    for matrix, (batch, _) in zip(finite.matrices, law.sampling.batches(), strict=True):
+    assert (finite.dimension, len(finite.matrices)) == (law.dimension, law.batches.count)
+    for matrix, (batch, _) in zip(
+        finite.matrices, zip(*law.batches.listed(), strict=True), strict=True
+    ):
         g = minimum.jacobian[list(batch)]
         full = np.eye(4) - 0.3 / len(batch) * g.T @ g
         assert matrix == pytest.approx(basis.T @ full @ basis, abs=1e-12)
@@ -45,7 +51,9 @@ def test_factors_against_those_of_parameter_space(law):
 def test_factors_in_residual_coordinates_are_conjugate(law):
     """(I − (η/B) K E_S) G = G A_S for the gradients G: same exponents on the normal space."""
     minimum = law.minimum
-    for matrix, (batch, _) in zip(law.finite().matrices, law.sampling.batches(), strict=True):
+    for matrix, (batch, _) in zip(
+        law.finite().matrices, zip(*law.batches.listed(), strict=True), strict=True
+    ):
         picked = np.diag(np.bincount(batch, minlength=3)) / len(batch)
         residual = np.eye(3) - 0.3 * minimum.kernel @ picked
         assert residual @ minimum.gradients == pytest.approx(
@@ -57,7 +65,7 @@ def test_the_mean_factor_is_that_of_gradient_descent(law):
     finite = law.finite()
     mean = np.tensordot(finite.probabilities, finite.matrices, axes=1)
     weighted = DiagonalLinearNetwork(
-        PROBLEM.inputs, PROBLEM.coefficients, law.sampling.probabilities
+        PROBLEM.inputs, PROBLEM.coefficients, law.batches.probabilities
     )
     full = gd_jacobian(weighted, law.minimum.point, 0.3)
     restricted = law.minimum.normal_basis.T @ full @ law.minimum.normal_basis
@@ -73,8 +81,10 @@ def test_determinants():
 
 def test_probabilities_are_those_of_the_minimum_by_default():
     minimum = Minimum(np.eye(2), [0.25, 0.75])
-    assert SGDLaw(minimum, 0.5).sampling.probabilities.tolist() == [0.25, 0.75]
-    assert SGDLaw(Minimum(minimum, [0.5, 0.5]), 0.5).sampling.probabilities[0] == 0.5
+    assert SGDLaw(minimum, 0.5).batches.probabilities.tolist() == [0.25, 0.75]
+    sampled = SGDLaw(minimum, 0.5, SGD(probabilities=[0.5, 0.5]))
+    assert sampled.batches.probabilities[0] == 0.5
+    assert sampled.batches.scales.tolist() == [0.5, 1.5]
 
 
 def test_too_many_batches_are_not_written_out():
@@ -235,5 +245,5 @@ def test_text():
     assert repr(ISOTROPIC[2]) == "GaussianInputLaw(dimension=3, step_size=0.5, batch_size=2)"
     assert repr(FiniteLaw(np.ones((3, 2, 2)))) == "FiniteLaw(3 factors, dimension=2)"
     assert repr(SGDLaw(np.eye(4), 0.5, SGD(batch_size=2))) == (
-        "SGDLaw(n_samples=4, step_size=0.5, batch_size=2, dimension=4)"
+        "SGDLaw(n_samples=4, step_size=0.5, SGD(batch_size=2), dimension=4)"
     )

@@ -28,6 +28,11 @@ KERNEL = np.array([[2.0, 0.3, 0.1], [0.3, 1.0, -0.5], [0.1, -0.5, 4.0]])
 RENEWAL = 0.10551172445156578605
 
 
+def weighted_law(kernel, step_size, *, probabilities=None, **fields):
+    """Return SGD on data with these probabilities; the other options are those of the method."""
+    return SGDLaw(Minimum(kernel, probabilities), step_size, SGD(**fields))
+
+
 def z_score(result, truth):
     """Return the distance from the truth in standard errors."""
     return (result.value - truth) / result.standard_error
@@ -110,7 +115,7 @@ def test_renewal_formula():
 @pytest.mark.parametrize("kernel", [KERNEL, gram([0.1, 1.0, 2.0], [1.4, 1.0, 2.0])])
 @pytest.mark.parametrize("step_size", [0.4, 0.9])
 def test_sgd_against_its_factors_written_out(options, kernel, step_size):
-    law = SGDLaw(kernel, step_size, **options)
+    law = weighted_law(kernel, step_size, **options)
     direct = monte_carlo(law, rng=1)
     written = monte_carlo(law.finite(), rng=2)
     error = math.hypot(direct.standard_error, written.standard_error)
@@ -225,7 +230,7 @@ def test_a_normal_space_of_one_dimension(seed):
     law = SGDLaw(kernel, 1.0, SGD(batch_size=2))
     first, second = np.triu_indices(700, 1)
     truth = np.log(np.abs(1 - (curvatures[first] + curvatures[second]) / 2)).mean()
-    assert law.sampling.count > 200_000
+    assert law.batches.count > 200_000
     assert abs(z_score(lyapunov_exponent(law, rng=seed, steps=2_000), truth)) < 4
 
 
@@ -456,9 +461,9 @@ def test_spectrum_of_gaussian_matrices(dimension):
 @pytest.mark.parametrize("step_size", [0.3, 0.7, 0.9])
 def test_sum_rule_and_top_of_the_spectrum(options, step_size):
     """The exponents sum to Σ p_i log|1 − ηk_i|; its spread over draws is known exactly."""
-    law = SGDLaw(KERNEL, step_size, **options)
+    law = weighted_law(KERNEL, step_size, **options)
     results = lyapunov_spectrum(law, rng=0, steps=5_000)
-    logs, p = np.log(np.abs(1 - step_size * np.diag(KERNEL))), law.sampling.probabilities
+    logs, p = np.log(np.abs(1 - step_size * np.diag(KERNEL))), law.batches.probabilities
     spread = math.sqrt(p @ (logs - p @ logs) ** 2 / (32 * 5_000))
     assert abs(sum(result.value for result in results) - p @ logs) < 4 * spread
     top = monte_carlo(law, rng=1)
@@ -568,7 +573,7 @@ FOUR = gram([0.1, 1.0, 2.0, 2.9], [1.4, 1.0, 2.0, 0.7])
 
 def epochs(law):
     """Return the products of all orders in which an epoch can use the samples, as a law."""
-    size, count = law.sampling.batch_size, law.minimum.n_samples
+    size, count = law.batches.batch_size, law.minimum.n_samples
     products = []
     for order in permutations(range(count)):
         product = np.eye(law.dimension)
@@ -626,6 +631,25 @@ def test_reshuffled_parallel_gradients_have_their_closed_form(batch_size):
     assert simulated.value == pytest.approx(exact.value, abs=4 * np.std(rates) + 1e-9)
 
 
-def test_reshuffled_laws_that_are_not_closed_forms_go_to_monte_carlo():
-    result = lyapunov_exponent(SGDLaw(PLANE, 0.4, SGD(reshuffle=True)), rng=0, steps=1_000)
-    assert result.method == "Monte Carlo"
+@pytest.mark.filterwarnings("ignore::stabcore.ExponentWarning")
+def test_reshuffled_laws_by_whole_epochs_or_by_simulation():
+    """In few dimensions epochs are listed: the exponent of a step is that of an epoch over N/B."""
+    law = SGDLaw(PLANE, 0.4, SGD(reshuffle=True))
+    result, simulated = lyapunov_exponent(law), monte_carlo(law, rng=0)
+    assert result.method == "transfer operator"
+    assert result.upper - result.lower < 1e-8
+    assert simulated.lower < result.value < simulated.upper
+    larger = SGDLaw(np.eye(5) + 0.3, 0.4, SGD(reshuffle=True))
+    assert lyapunov_exponent(larger, rng=0, steps=1_000).method == "Monte Carlo"
+
+
+def test_written_out_epochs_are_all_orders():
+    law = SGDLaw(FOUR, 0.9, SGD(batch_size=2, reshuffle=True))
+    found, expected = law.epochs(), epochs(law)
+    assert len(found.matrices) == 6
+    assert found.matrices.mean(axis=0) == pytest.approx(expected.matrices.mean(axis=0), abs=1e-13)
+    squares = [
+        np.einsum("mij,mkl->ijkl", one.matrices, one.matrices) / len(one.matrices)
+        for one in (found, expected)
+    ]
+    assert squares[0] == pytest.approx(squares[1], abs=1e-12)

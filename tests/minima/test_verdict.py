@@ -62,7 +62,7 @@ def test_stable_arcs_of_paper_d_to_all_printed_digits(eta, p, gd, sgd):
 
 @pytest.mark.parametrize(("eta", "p"), [(0.15, 0.5), (0.3, 0.58)])
 def test_stable_arcs_against_a_fine_scan(eta, p):
-    arcs = stable_arcs(ReluPair(), eta, probabilities=[p, 1 - p])
+    arcs = stable_arcs(ReluPair(probabilities=[p, 1 - p]), eta)
     s = np.linspace(2, 20, 200_001)
     assert (
         arcs.sgd.contains(s) == (log_sum([p, 1 - p], eta * np.array([0.81, 6.25]), s) < 0)

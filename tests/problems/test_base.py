@@ -84,7 +84,7 @@ def test_hessian_against_finite_differences(problem, theta):
 
 def test_loss_is_the_weighted_mean_of_half_squares(problem, theta):
     residuals = problem.residuals(theta[0, 0])
-    pairs = zip(problem.probabilities, residuals, strict=True)
+    pairs = zip(np.repeat(problem.probabilities, problem.n_outputs), residuals, strict=True)
     assert problem.loss(theta[0, 0]) == pytest.approx(sum(p * r * r / 2 for p, r in pairs))
 
 
@@ -103,15 +103,18 @@ def test_samples_pick_rows_for_each_replica(problem, theta, name):
     picked = getattr(problem, name)(theta, samples)
     everything = getattr(problem, name)(theta)
     for index in np.ndindex(2, 3):
-        assert picked[index] == pytest.approx(everything[index][samples[index]], rel=1e-13)
+        by_sample = everything[index].reshape(problem.n_samples, -1)[samples[index]]
+        assert picked[index] == pytest.approx(by_sample.reshape(picked[index].shape), rel=1e-13)
 
 
 def test_batch_gradient_is_the_mean_over_the_batch(problem, theta):
     samples = np.array([[0, 1, 1], [1, 0, 0], [0, 0, 0]]) % problem.n_samples
     batched = problem.batch_gradient(theta[0], samples)
     for point, batch, gradient in zip(theta[0], samples, batched, strict=True):
-        residuals, jacobian = problem.residuals(point), problem.jacobian(point)
-        expected = sum(residuals[i] * jacobian[i] for i in batch) / 3
+        shape = problem.n_samples, problem.n_outputs
+        residuals = problem.residuals(point).reshape(shape)
+        jacobian = problem.jacobian(point).reshape(*shape, -1)
+        expected = sum(residuals[i] @ jacobian[i] for i in batch) / 3
         assert gradient == pytest.approx(expected, rel=1e-13, abs=1e-14)
 
 
@@ -175,7 +178,7 @@ def test_relu_pair_is_the_network_it_says():
 @pytest.mark.parametrize("theta", DEAD)
 def test_a_dead_relu_is_a_flat_plateau(theta):
     problem, point = ReluPair(), np.array(theta)
-    assert not problem.alive(point)
+    assert not problem.smooth(point)
     assert problem.loss(point) == pytest.approx((0.81 + 6.25) / 4)
     assert not problem.gradient(point).any()
     assert not problem.hessian(point).any()
@@ -296,7 +299,7 @@ def test_linear_network_is_the_network_it_says():
     outputs = network.inputs @ (fourth @ third @ second @ first).T
     error = outputs - network.targets
     assert network.residuals(theta) == pytest.approx(error.reshape(-1), rel=1e-13)
-    expected = sum(p * (e @ e) / 4 for p, e in zip([0.3, 0.7], error, strict=True))
+    expected = sum(p * (e @ e) / 2 for p, e in zip([0.3, 0.7], error, strict=True))
     assert network.loss(theta) == pytest.approx(expected, rel=1e-13)
 
 
@@ -313,24 +316,24 @@ def test_linear_network_of_one_layer_is_linear_regression():
 
 
 def test_loss_of_a_linear_network_on_whitened_inputs():
-    """L = (κ/2)‖W_D⋯W_1 − W*‖² + constant, κ = 1/m."""
+    """L = ½‖W_D⋯W_1 − W*‖² + constant."""
     network = whitened(7, 3, 2, [4, 3])
     theta = np.random.default_rng(0).normal(size=(2, network.n_parameters))
     distances = ((network.product(theta) - network.target_map) ** 2).sum(axis=(-2, -1))
     difference = network.loss(theta[0]) - network.loss(theta[1])
-    assert difference == pytest.approx((distances[0] - distances[1]) / 4, rel=1e-12)
+    assert difference == pytest.approx((distances[0] - distances[1]) / 2, rel=1e-12)
 
 
 @pytest.mark.parametrize("widths", [[], [3], [2, 5], [3, 3, 3]])
 def test_balanced_minimum(widths):
-    """η* = 2/(κ D σ₁^{2−2/D}) for whitened inputs."""
+    """η* = 2/(D σ₁^{2−2/D}) for whitened inputs."""
     network = whitened(7, 3, 2, widths)
     point, depth = network.balanced_minimum(), len(widths) + 1
     assert network.product(point) == pytest.approx(network.target_map, rel=1e-12)
     assert np.abs(network.gradient(point)).max() < 1e-14
     singular = np.linalg.svd(network.target_map)[1]
     sharpness = np.linalg.eigvalsh(network.hessian(point))[-1]
-    assert sharpness == pytest.approx(depth * singular[0] ** (2 - 2 / depth) / 2, rel=1e-12)
+    assert sharpness == pytest.approx(depth * singular[0] ** (2 - 2 / depth), rel=1e-12)
     layers = network.layers(point)
     for lower, upper in pairwise(layers):
         assert upper.T @ upper == pytest.approx(lower @ lower.T, abs=1e-14)

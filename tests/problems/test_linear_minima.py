@@ -84,7 +84,7 @@ def test_interpolate_needs_wide_layers():
 def test_spectra_are_those_of_each_minimum(network):
     minima = random_minima(network, 5)
     for spectrum, point in zip(normal_spectra(network, minima), minima, strict=True):
-        twin = Minimum.at(network, point, tolerance=1e-8).hessian_spectrum()
+        twin = Minimum.at(network, point, tolerance=1e-8).hessian_spectrum
         assert spectrum == pytest.approx(twin, rel=1e-6, abs=1e-9 * twin[-1])
 
 
@@ -98,7 +98,7 @@ def test_depth_two_sharpness_is_the_sum_of_the_squared_spectral_norms():
     network = whitened((3, 4, 2), [3.0, 0.5])
     minima = random_minima(network)
     norms = [np.linalg.norm(layer, 2, axis=(1, 2)) ** 2 for layer in network.layers(minima)]
-    assert normal_spectra(network, minima)[:, -1] == pytest.approx(sum(norms) / 2)
+    assert normal_spectra(network, minima)[:, -1] == pytest.approx(sum(norms))
 
 
 def test_the_balanced_minimum_is_the_flattest(network):
@@ -144,7 +144,7 @@ def test_layer_bounds_hold(network):
 
 
 def test_layer_bounds_of_depth_two_and_scalar_chains():
-    assert layer_bounds(whitened((3, 4, 2), [3.0, 0.5]), 8.0) == pytest.approx([4.0, 4.0])
+    assert layer_bounds(whitened((3, 4, 2), [3.0, 0.5]), 16.0) == pytest.approx([4.0, 4.0])
     # In truth no factor exceeds 1.85: x₂ = t, x₁ = x₃ = t^{−1/2} has S = 2t + 1/t².
     assert layer_bounds(whitened((1, 1, 1, 1), [1.0]), 4.0) == pytest.approx([4.0, 4.0, 4.0])
     assert layer_bounds(whitened((2, 2), [3.0, 1.0]), 10.0) == pytest.approx([3.0])

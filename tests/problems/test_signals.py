@@ -9,8 +9,8 @@ from scipy.integrate import quad
 from scipy.optimize import brentq
 from scipy.special import dawsn, gammaln
 
-from stabcore import SGD, FiniteSignal
-from stabcore.problems import LabelFlips, NormalSignal, RegressionSignal, as_signal
+from stabcore import GD, SGD, FiniteSignal
+from stabcore.problems import LabelFlips, NormalSignal, RegressionSignal
 
 VALUES = st.lists(st.floats(-5, 5), min_size=1, max_size=5)
 STEPS = st.floats(0.05, 5)
@@ -308,7 +308,9 @@ def test_bad_arguments():
         (lambda: RegressionSignal(0.0, -1.0), "noise"),
         (lambda: RegressionSignal(0.0, 1.0).batched(SGD(batch_size=0)), "batch_size"),
         (lambda: LabelFlips([0.1, 0.2]).exponent(1.0, 1.0), "single law"),
-        (lambda: as_signal(LabelFlips(0.1), [1.0]), "probabilities"),
+        (lambda: LabelFlips(0.1).batched(SGD(reshuffle=True)), "no data set"),
+        (lambda: RegressionSignal(1.0, 1.0).batched(GD), "no data set"),
+        (lambda: NormalSignal(1.0, 1.0).batched(SGD(replacement=True)), "no data set"),
     ]
     for call, name in cases:
         with pytest.raises(ValueError, match=name):

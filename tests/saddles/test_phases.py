@@ -29,7 +29,7 @@ def test_codes():
 
 
 def test_phase_of_exponents():
-    assert phase(*saddle_exponents(FiniteSignal(LabelFlips(0.5), 0.5))) == III
+    assert phase(*saddle_exponents(LabelFlips(0.5), 0.5)) == III
     assert phase(*saddle_exponents(LabelFlips(0.1), 0.5)) == IA
     drawn = saddle_exponents(np.linspace(-1, 1, 100), 1e-3, SGD(batch_size=20))
     assert drawn[0].sign is None
@@ -146,7 +146,7 @@ def test_every_pole_has_a_sliver():
         assert any(a <= pole <= b for a, b in found.intervals)
     both = stable_saddle_steps(signal)
     for a, b in both.intervals:
-        plus, minus = saddle_exponents(FiniteSignal(signal, (a + b) / 2))
+        plus, minus = saddle_exponents(signal, (a + b) / 2)
         assert max(plus.value, minus.value) < 1e-12
 
 

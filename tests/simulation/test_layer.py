@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from stabcore import SGD, FiniteSignal, lyapunov_exponent, saddle_exponents
+from stabcore import SGD, lyapunov_exponent, saddle_exponents
 from stabcore.saddles import feature_saddle_law, relu_signal
 from stabcore.simulation import wide_runs
 
@@ -87,7 +87,7 @@ def test_batches_without_replacement_have_the_smaller_variance():
 def test_a_linear_layer_moves_like_one_neuron():
     u, w = 0.4 * np.random.default_rng(1).normal(size=(2, 6, 7))
     plus, minus = (np.linalg.norm(part, axis=1, keepdims=True) for part in (u + w, u - w))
-    options = {"step_size": 0.3, "steps": 500, "record_every": 50, "rng": 5}
+    options = {"step_size": 0.3, "method": SGD(), "steps": 500, "record_every": 50, "rng": 5}
     layer = wide_runs(INPUTS, TARGETS, u, w, **options)
     single = wide_runs(INPUTS, TARGETS, (plus + minus) / 2, (plus - minus) / 2, **options)
     for sign in (1, -1):
@@ -106,7 +106,7 @@ def test_a_linear_layer_moves_like_one_neuron():
 def test_relu_neurons_follow_the_exponents_of_their_side(side):
     law = relu_signal(INPUTS, TARGETS, side)
     np.testing.assert_array_equal(law.values != 0, side * INPUTS > 0)
-    predicted = saddle_exponents(FiniteSignal(law, 0.4))
+    predicted = saddle_exponents(law, 0.4)
     size = np.full((4000, 1), 1e-60)
     for sign, exponent in zip((1, -1), predicted, strict=True):
         runs = wide_runs(
@@ -119,7 +119,7 @@ def test_relu_neurons_follow_the_exponents_of_their_side(side):
 
 def test_the_saddle_law_of_one_feature_has_the_exponents_of_the_signal():
     law = feature_saddle_law(INPUTS[:, None], TARGETS, 0.4)
-    plus, minus = saddle_exponents(FiniteSignal(INPUTS * TARGETS, 0.4))
+    plus, minus = saddle_exponents(INPUTS * TARGETS, 0.4)
     top = lyapunov_exponent(law, "monte_carlo", rng=0, steps=20_000, replicas=16)
     assert abs(top.value - max(plus.value, minus.value)) < 5 * top.standard_error
     assert feature_saddle_law(np.ones((2, 3)), [1.0, 2.0], 0.1).dimension == 4
@@ -154,7 +154,7 @@ def test_the_seed_decides():
         ({"u": [1.0]}, "u must have 2 dimension"),
         ({"step_size": 0.0}, "step_size"),
         ({"activation": "tanh"}, "activation"),
-        ({"batch_size": 5}, "batch_size is 5"),
+        ({"method": SGD(batch_size=5)}, "batch_size is 5"),
         ({"steps": 0}, "steps"),
         ({"record_every": 0}, "record_every"),
     ],
@@ -166,6 +166,7 @@ def test_bad_arguments_are_named(change, message):
         "u": [[1.0]],
         "w": [[1.0]],
         "step_size": 0.1,
+        "method": SGD(),
         "steps": 1,
     } | change
     with pytest.raises(ValueError, match=message):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from stabcore import SGD, FiniteSignal, saddle_exponents
+from stabcore import GD, SGD, FiniteSignal, saddle_exponents
 from stabcore.saddles import direction_exponents
 from stabcore.simulation import neuron_runs, noisy_matrix_runs
 
@@ -64,7 +64,7 @@ def test_exponents_are_those_of_one_neuron_per_direction():
     assert plus.shape == minus.shape == (2, 3, 3)
     for k, strength in enumerate(STRENGTHS):
         law = FiniteSignal([strength - 0.9, strength, strength + 0.9], [0.25, 0.5, 0.25])
-        expected = saddle_exponents(FiniteSignal(law, 1.3))
+        expected = saddle_exponents(law, 1.3)
         assert plus[1, 2, k] == pytest.approx(expected[0].value, abs=1e-14)
         assert minus[1, 2, k] == pytest.approx(expected[1].value, abs=1e-14)
 
@@ -101,7 +101,7 @@ def test_divergence_has_rank_minus_one():
 def test_grids_broadcast_and_the_seed_decides():
     arguments = (STRENGTHS, np.array([0.1, 0.4])[:, None, None], np.array([0.2, 0.5, 0.6])[:, None])
     first, second, other = (
-        noisy_matrix_runs(*arguments, 50, starts(4, 3, 3), batch_size=2, rng=seed)
+        noisy_matrix_runs(*arguments, SGD(batch_size=2), 50, starts(4, 3, 3), rng=seed)
         for seed in (1, 1, 2)
     )
     assert first.log_plus.shape == (2, 3, 4, 3)
@@ -115,9 +115,10 @@ def test_grids_broadcast_and_the_seed_decides():
     [
         ({"strengths": [[1.0]]}, "strengths must have 1 dimension"),
         ({"noise": -0.1}, "noise must be at least 0"),
-        ({"step_size": 0.0}, "step_size positive"),
-        ({"batch_size": 65}, "batch_size"),
-        ({"batch_size": 1.5}, "batch_size"),
+        ({"step_size": 0.0}, "step_size must be positive"),
+        ({"method": SGD(batch_size=65)}, "batch_size must be at most 64"),
+        ({"method": GD}, "every observation is new"),
+        ({"method": SGD(reshuffle=True)}, "every observation is new"),
         ({"starts": (np.ones((2, 1)), np.ones((2, 1)))}, "starts"),
         ({"starts": (np.ones((1, 2)), np.ones((1, 1)))}, "starts"),
         ({"noise": [0.1, 0.2], "step_size": [0.1, 0.2, 0.3]}, "broadcast"),
@@ -129,6 +130,7 @@ def test_bad_arguments_are_named(change, message):
         "strengths": [1.0],
         "noise": 0.1,
         "step_size": 0.1,
+        "method": SGD(),
         "steps": 1,
         "starts": (np.ones((1, 1)), np.ones((1, 1))),
     } | change

@@ -14,12 +14,13 @@ from stabcore.simulation.neuron import _next_normal, _ziggurat
 IA, IB, II, III, IV, _ = Phase
 
 FATES = list(NeuronFate)
+ONE = SGD()
 
 
-def one_step(data, start, replicas, rng=0, **options):
+def one_step(data, start, replicas, method=ONE, rng=0):
     """Return the z of the first step, read off u + w (and checked against u − w)."""
     eta = 0.5
-    runs = neuron_runs(data, np.full(replicas, start), 0.0, eta, 1, rng=rng, **options)
+    runs = neuron_runs(data, np.full(replicas, start), 0.0, eta, method, 1, rng=rng)
     plus = np.exp(runs.log_plus - math.log(start)) - 1
     return plus / eta  # for a small start, and z > −2
 
@@ -48,7 +49,7 @@ def test_gradient_descent_in_plain_coordinates_is_the_same():
     x, y = np.random.default_rng(0).normal(size=(2, 5))
     neuron, starts = OneNeuron(x, y), np.array([[0.3, -0.5], [1.0, 0.2], [0.1, 0.1]])
     ends = gradient_descent(neuron, starts, 0.2, 7).ends
-    runs = neuron_runs(neuron, *starts.T, 0.2, 7, batch_size=5)
+    runs = neuron_runs(neuron, *starts.T, 0.2, SGD(batch_size=5), 7)
     u, w = ends.T
     assert np.exp(runs.log_plus) == pytest.approx(np.abs(u + w), rel=1e-12)
     assert np.exp(runs.log_minus) == pytest.approx(np.abs(u - w), rel=1e-12)
@@ -95,7 +96,8 @@ def test_samples_are_drawn_with_their_probabilities():
 )
 def test_batches_have_the_moments_of_their_law(law, batch_size, replacement):
     count = 100_000
-    z = one_step(law, 1e-100, count, batch_size=batch_size, replacement=replacement)
+    method = SGD(batch_size=batch_size, replacement=replacement)
+    z = one_step(law, 1e-100, count, method)
     n = law.values.size if isinstance(law, FiniteSignal) else 0
     variance = (law.second_moment - law.mean**2) / batch_size
     if n and not isinstance(law, LabelFlips) and not replacement:

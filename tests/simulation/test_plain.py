@@ -52,9 +52,7 @@ def test_one_exact_step_against_rational_arithmetic(x, y, rate):
 def test_exact_coordinates_follow_plain_gradient_descent(inputs):
     problem = ReluPair(inputs)
     theta = np.array([[1.3, 0.6], [0.7, 1.2], [1.1, 1.1]])
-    exact = exact_runs(
-        problem, *problem.exact_coordinates(theta), 0.1, 30, batch_size=None, record_every=1
-    )
+    exact = exact_runs(problem, *problem.exact_coordinates(theta), 0.1, GD, 30, record_every=1)
     plain = gradient_descent(problem, theta, 0.1, 30, record_every=1)
     deltas, _ = problem.exact_coordinates(plain.points)
     assert np.exp(exact.history) == pytest.approx(np.abs(deltas), abs=1e-12)
@@ -68,7 +66,7 @@ def test_the_laws_of_one_exact_and_one_plain_sgd_step_agree(problem, batch_size)
     plain = stochastic_gradient_descent(problem, theta, 0.1, SGD(batch_size=batch_size), 1, rng=0)
     ends, _ = problem.exact_coordinates(plain.ends)
     exact = exact_runs(
-        problem, *problem.exact_coordinates(theta), 0.1, 1, batch_size=batch_size, rng=1
+        problem, *problem.exact_coordinates(theta), 0.1, SGD(batch_size=batch_size), 1, rng=1
     )
     places, plain_counts = np.unique(ends.round(10), return_counts=True)
     again, exact_counts = np.unique(exact.delta.round(10), return_counts=True)
@@ -109,10 +107,9 @@ def test_the_mean_of_one_sgd_step_is_the_gradient_step():
     error = moves.std(axis=0, ddof=1) / 200
     expected = -0.1 * problem.gradient(starts[0])
     assert (np.abs(moves.mean(axis=0) - expected) < 4 * error).all()
-    uniform = stochastic_gradient_descent(
-        problem, starts, 0.1, 1, probabilities=[0.0, 1.0], rng=0
-    ).ends
-    assert uniform == pytest.approx(
+    second = ReluPair(probabilities=[0.0, 1.0])
+    always = stochastic_gradient_descent(second, starts, 0.1, SGD(), 1, rng=0).ends
+    assert always == pytest.approx(
         np.tile(gd_map(ReluPair([2.5]), starts[0], 0.1), (40_000, 1)), rel=1e-12
     )
 
@@ -142,7 +139,7 @@ def test_runs_that_leave_the_range_of_doubles_overflow_nothing():
     """Warnings are errors: |δ| and s may end anywhere up to infinity."""
     starts = np.full(64, 1e-60), np.full(64, 2.5)
     for eta in np.linspace(2.45, 2.95, 32):
-        runs = exact_runs(ScalarFactorization([1.0, 4.0]), *starts, eta, 3_000, rng=0)
+        runs = exact_runs(ScalarFactorization([1.0, 4.0]), *starts, eta, SGD(), 3_000, rng=0)
         assert (runs.fate == PairFate.DIVERGED).all()
         assert not (np.maximum(np.abs(runs.delta), runs.s) < 1e150).any()
     with pytest.raises(ValueError, match=r"s must be at least 2\|1 - delta\|.* is -inf"):
@@ -172,7 +169,7 @@ def test_convergence_is_judged_at_the_floor():
 
 
 def test_history_is_recorded_every_so_many_steps():
-    arguments = (ReluPair(), [0.1, 0.2], [2.5, 3.0], 0.15, 10)
+    arguments = (ReluPair(), [0.1, 0.2], [2.5, 3.0], 0.15, SGD(), 10)
     fine = exact_runs(*arguments, rng=0, record_every=1)
     coarse = exact_runs(*arguments, rng=0, record_every=4)
     assert fine.history.shape == (11, 2)
@@ -186,9 +183,9 @@ def test_history_is_recorded_every_so_many_steps():
 def test_relu_dies_exactly_when_it_does_in_plain_coordinates(inputs):
     problem, steps = ReluPair(inputs), 25
     starts = np.random.default_rng(0).uniform(0.05, 3, size=(3_000, 2))
-    exact = exact_runs(problem, *problem.exact_coordinates(starts), 0.2, steps, batch_size=None)
+    exact = exact_runs(problem, *problem.exact_coordinates(starts), 0.2, GD, steps)
     plain = gradient_descent(problem, starts, 0.2, steps, record_every=1)
-    alive = problem.alive(plain.points)
+    alive = problem.smooth(plain.points)
     first = np.where(alive.all(axis=0), steps, np.argmin(alive, axis=0))
     dead = exact.fate == PairFate.DEAD
     assert (dead == ~alive.all(axis=0)).all()
@@ -201,9 +198,9 @@ def test_relu_dies_exactly_when_it_does_in_plain_coordinates(inputs):
 def test_deadness_under_sgd_is_as_frequent_as_in_plain_coordinates():
     problem = ReluPair()
     starts = np.random.default_rng(0).uniform(0.05, 2.5, size=(4_000, 2))
-    exact = exact_runs(problem, *problem.exact_coordinates(starts), 0.2, 20, rng=0)
+    exact = exact_runs(problem, *problem.exact_coordinates(starts), 0.2, SGD(), 20, rng=0)
     plain = stochastic_gradient_descent(problem, starts, 0.2, SGD(), 20, rng=1)
-    shares = exact.share(PairFate.DEAD), (~problem.alive(plain.ends)).mean()
+    shares = exact.share(PairFate.DEAD), (~problem.smooth(plain.ends)).mean()
     assert 0.1 < shares[0] < 0.9
     assert abs(shares[0] - shares[1]) < 4 * math.sqrt(2 * 0.25 / 4_000)
 
@@ -221,7 +218,7 @@ def test_the_floating_point_trap():
     trapped = (np.abs(delta) < 1e-15) & (s > 2.66) & (s < 6)
     assert 0.002 < trapped.mean() < 0.05
 
-    exact = exact_runs(problem, *problem.exact_coordinates(starts), 0.15, 20_000, rng=0)
+    exact = exact_runs(problem, *problem.exact_coordinates(starts), 0.15, SGD(), 20_000, rng=0)
     assert exact.limits.size > 100
     assert stable_arcs(problem, 0.15).sgd.contains(exact.limits).all()
 
@@ -230,7 +227,7 @@ def test_the_floating_point_trap():
 def test_limits_of_100_000_starts_are_all_in_the_predicted_arcs(eta, p):
     problem = ReluPair(probabilities=[p, 1 - p])
     theta = np.random.default_rng(0).uniform(0, 3.2, size=(100_000, 2))
-    runs = exact_runs(problem, *problem.exact_coordinates(theta), eta, 20_000, rng=0)
+    runs = exact_runs(problem, *problem.exact_coordinates(theta), eta, SGD(), 20_000, rng=0)
     arcs = stable_arcs(problem, eta)
     assert runs.share(PairFate.UNDECIDED) < 0.01  # λ is nearly 0 close to the ends
     assert runs.limits.size > 1_000
@@ -243,7 +240,7 @@ def test_limits_of_100_000_starts_are_all_in_the_predicted_arcs(eta, p):
 def test_limits_of_gradient_descent_are_in_the_predicted_arc():
     problem = ReluPair()
     theta = np.random.default_rng(0).uniform(0, 2.5, size=(20_000, 2))
-    runs = exact_runs(problem, *problem.exact_coordinates(theta), 0.15, 20_000, batch_size=None)
+    runs = exact_runs(problem, *problem.exact_coordinates(theta), 0.15, GD, 20_000)
     assert runs.limits.size > 1_000
     assert stable_arcs(problem, 0.15).gd.contains(runs.limits).all()
 
