@@ -27,7 +27,7 @@ def naive_runs(delta, s, rates, steps, rng):
 
 def test_every_step(benchmark, starts):
     """With a step size so small that no run is decided early: 2·10⁹ steps."""
-    arguments = (ReluPair(), *starts, 2e-3, STEPS)
+    arguments = (ReluPair(), *starts, 2e-3, SGD(), STEPS)
     exact_runs(ReluPair(), 0.1, 2.5, 0.1, SGD(), 1)  # compile, or load what was compiled
     runs = benchmark.pedantic(exact_runs, arguments, {"rng": 0}, rounds=3)
     assert runs.share(PairFate.UNDECIDED) == 1
@@ -37,7 +37,7 @@ def test_every_step(benchmark, starts):
 def test_until_decided(benchmark, starts):
     """At paper D's step size, as the book runs it."""
     exact_runs(ReluPair(), 0.1, 2.5, 0.1, SGD(), 1)
-    runs = benchmark.pedantic(exact_runs, (ReluPair(), *starts, 0.15, STEPS), {"rng": 0}, rounds=3)
+    runs = benchmark.pedantic(exact_runs, (ReluPair(), *starts, 0.15, SGD(), STEPS), {"rng": 0}, rounds=3)
     benchmark.extra_info.update(steps=int(runs.steps.sum()))
 
 

@@ -281,7 +281,8 @@ class Batches:
         """Number of different epochs: N!/(B!)^(N/B) when reshuffled, otherwise `count`."""
         if not self.reshuffle:
             return self.count
-        return factorial(self.n_samples) // factorial(self.batch_size) ** self.epoch_length
+        each = factorial(self.batch_size)
+        return int(factorial(self.n_samples) // each**self.epoch_length)
 
     def listed(self, limit: int = MOST_LISTED) -> tuple[NDArray[np.intp], Array]:
         """Return every batch (indices ascending) and its probability.

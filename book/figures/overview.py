@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from stabcore import ReluPair, stable_arcs
+from stabcore import GD, SGD, ReluPair, stable_arcs
 from stabcore.companion.plotting import (
     GD_COLOUR,
     INK,
@@ -92,8 +92,8 @@ def draw_limits(axes: Axes, problem: ReluPair, arcs: StabilityTable, largest: fl
     edges = [np.linspace(start, end, 1 + round(9 * (end - start))) for start, end in pieces]
     bins = np.unique(np.concatenate(edges))
     background(axes, arcs, largest)
-    for batch_size, stable, colour in ((None, arcs.gd, GD_COLOUR), (1, arcs.sgd, SGD_COLOUR)):
-        runs = exact_runs(problem, delta, s, STEP_SIZE, STEPS, batch_size=batch_size, rng=rng)
+    for method, stable, colour in ((GD, arcs.gd, GD_COLOUR), (SGD(), arcs.sgd, SGD_COLOUR)):
+        runs = exact_runs(problem, delta, s, STEP_SIZE, method, STEPS, rng=rng)
         if not stable.contains(runs.limits).all():
             raise AssertionError("a run ended at an unstable minimum: the caption would be wrong")
         counts, _ = np.histogram(runs.limits, bins)

@@ -108,11 +108,6 @@ def endings(problem: Problem, starts: ArrayLike, step_size: float, steps: int) -
         Values of `Ending`: converged (see above), dead (zero gradient on a plateau: a ReLU died),
         diverged (beyond 10¹⁵⁰) or undecided.
 
-    Raises
-    ------
-    ValueError
-        If an argument is invalid; the message names it.
-
     Examples
     --------
     >>> from stabcore import ScalarFactorization
@@ -153,11 +148,6 @@ def basin(problem: Problem, x: ArrayLike, y: ArrayLike, step_size: float, steps:
     array of int, shape (m, n)
         Values of `Ending`; row j belongs to y[j], as `pcolormesh(x, y, basin)` wants it.
 
-    Raises
-    ------
-    ValueError
-        If an argument is invalid; the message names it.
-
     Examples
     --------
     >>> from stabcore import ScalarFactorization
@@ -195,11 +185,6 @@ def converged_fraction(
     Returns
     -------
     ConvergedFraction
-
-    Raises
-    ------
-    ValueError
-        If an argument is invalid; the message names it.
 
     Examples
     --------
@@ -249,11 +234,6 @@ def asymptotic_gradient_norm(
     -------
     array, shape (...)
         ∞ where the run diverged.
-
-    Raises
-    ------
-    ValueError
-        If an argument is invalid; the message names it.
 
     Examples
     --------

@@ -94,11 +94,6 @@ def cycle_branches(
     -------
     Branches
 
-    Raises
-    ------
-    ValueError
-        If an argument is invalid; the message names it.
-
     Examples
     --------
     At η = 2 the map is conjugate to the third Chebyshev polynomial, with 3^p zeros:

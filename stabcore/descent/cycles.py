@@ -213,11 +213,6 @@ def find_cycles(
     -------
     Cycles
 
-    Raises
-    ------
-    ValueError
-        If an argument is invalid; the message names it.
-
     Examples
     --------
     Beyond η = 1 the scalar factorisation oscillates: the diagonal 2-cycle and its mirror image.
@@ -278,7 +273,7 @@ def multipliers(
     Raises
     ------
     ValueError
-        If the points are no cycle, or an argument is invalid; the message names it.
+        If the points are no cycle.
 
     Examples
     --------
@@ -324,11 +319,6 @@ def refine_orbit(problem: Problem, step_size: float, points: ArrayLike) -> tuple
     converged : bool
         Whether they are a cycle inside the domain of smoothness; its smallest period may be a
         divisor of p.
-
-    Raises
-    ------
-    ValueError
-        If an argument is invalid; the message names it.
 
     Examples
     --------

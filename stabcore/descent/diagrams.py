@@ -91,8 +91,6 @@ def bifurcation_diagram(
     ------
     TypeError
         If `family` is neither a problem nor a function.
-    ValueError
-        If an argument is invalid; the message names it.
 
     Examples
     --------

@@ -129,7 +129,7 @@ def period_doublings(
     Raises
     ------
     ValueError
-        If an argument is invalid, there is no minimum near `start`, or no stable cycle of twice
+        If there is no minimum near `start`, or no stable cycle of twice
         the period follows a doubling; in the space of parameters also if the minimum is not
         isolated (a multiplier is 1 at every step size), or a multiplier leaves the unit circle
         elsewhere than at −1.

@@ -61,8 +61,6 @@ def preimage_counts(
     ------
     TypeError
         If the problem is not a scalar factorisation, or is a `ReluPair`.
-    ValueError
-        If an argument is invalid; the message names it.
 
     Examples
     --------
@@ -99,8 +97,6 @@ def preimages(problem: ScalarFactorization, step_size: float, point: ArrayLike) 
     ------
     TypeError
         If the problem is not a scalar factorisation, or is a `ReluPair`.
-    ValueError
-        If an argument is invalid; the message names it.
 
     Examples
     --------
@@ -146,8 +142,6 @@ def fold_curves(problem: ScalarFactorization, step_size: float, *, samples: int 
     ------
     TypeError
         If the problem is not a scalar factorisation, or is a `ReluPair`.
-    ValueError
-        If an argument is invalid; the message names it.
 
     Examples
     --------
@@ -179,8 +173,8 @@ def _scaled_curvature(problem: ScalarFactorization, step_size: float) -> float:
     if model is None or model.depth != 2 or model.relu:
         raise TypeError(
             "problem must be a ScalarFactorization (of a ReluPair every point of the plateau is "
-            f"its own preimage), got {type(problem).__name__}; use ScalarFactorization with the same "
-            "inputs."
+            f"its own preimage), got {type(problem).__name__}; use ScalarFactorization with the "
+            "same inputs."
         )
     return check.step_size(step_size) * model.curvature
 

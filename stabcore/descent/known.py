@@ -38,8 +38,6 @@ def bounded_region(
     ------
     TypeError
         If the problem is not a scalar factorisation, or is a `ReluPair`.
-    ValueError
-        If an argument is invalid; the message names it.
 
     Examples
     --------

@@ -130,11 +130,6 @@ def bad_step_sizes(
     array, shape (m,)
         Ascending, m ≤ D; empty when every step size is good.
 
-    Raises
-    ------
-    ValueError
-        If an argument is invalid; the message names it.
-
     Examples
     --------
     >>> from stabcore import DiagonalLinearNetwork

@@ -64,7 +64,7 @@ def map_exponent(
     Raises
     ------
     ValueError
-        If an argument is invalid, the orbit diverges, or it leaves the domain of smoothness.
+        If the orbit diverges, or it leaves the domain of smoothness.
 
     Warns
     -----

@@ -50,7 +50,7 @@ def subadditive_bound(law: Law, n: int, *, limit: int = 100_000) -> Exponent:
     Raises
     ------
     ValueError
-        If there are more than `limit` products, or an argument is invalid.
+        If there are more than `limit` products.
 
     Examples
     --------

@@ -137,8 +137,7 @@ def enclosure(
     Raises
     ------
     ValueError
-        If the law is not of dimension 2, has too many factors or entries that cannot be scaled,
-        or an argument is invalid.
+        If the law is not of dimension 2, or has too many factors or entries that cannot be scaled.
     TypeError
         If `law` is not a law.
 

@@ -260,11 +260,6 @@ class UniformDirectionLaw(SampledLaw):
     contraction : float
         κ > 0.
 
-    Raises
-    ------
-    ValueError
-        If an argument is invalid; the message names it.
-
     Examples
     --------
     >>> UniformDirectionLaw(1, 0.25).draw(1, rng=0)

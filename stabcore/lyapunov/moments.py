@@ -62,7 +62,7 @@ def moment_exponent(law: Law | IsotropicLaw, q: float, *, tolerance: float = 1e-
     Raises
     ------
     ValueError
-        If the law is not covered, or an argument is invalid.
+        If the law is not covered.
     TypeError
         If `law` is not a law.
 

@@ -118,11 +118,6 @@ def monte_carlo(
     Exponent
         Of kind "statistical"; −∞ when the product vanishes.
 
-    Raises
-    ------
-    ValueError
-        If an argument is invalid; the message names it.
-
     Examples
     --------
     Pollicott's pair of matrices, λ = 1.14331103510...:

@@ -59,11 +59,6 @@ def lyapunov_spectrum(
     tuple of Exponent
         Of kind "statistical".
 
-    Raises
-    ------
-    ValueError
-        If an argument is invalid; the message names it.
-
     Examples
     --------
     >>> from stabcore import FiniteLaw

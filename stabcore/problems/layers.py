@@ -76,7 +76,7 @@ class Network(Problem):
     Raises
     ------
     TypeError, ValueError
-        If an argument is invalid, or `apply` does not return a scalar.
+        If `apply` does not return a scalar.
 
     Examples
     --------
@@ -205,11 +205,6 @@ def fully_connected(
     -------
     Network
 
-    Raises
-    ------
-    ValueError
-        If an argument is invalid; the message names it.
-
     Examples
     --------
     >>> fully_connected([[1.0, 2.0]], [1.0], widths=(3,)).n_parameters
@@ -262,7 +257,7 @@ def convolutional(
     Raises
     ------
     ValueError
-        If an argument is invalid, or the filters are larger than the images.
+        If the filters are larger than the images.
 
     Examples
     --------
@@ -313,11 +308,6 @@ def attention(
     Returns
     -------
     Network
-
-    Raises
-    ------
-    ValueError
-        If an argument is invalid; the message names it.
 
     Examples
     --------

@@ -70,11 +70,6 @@ def whitened_network(
     -------
     LinearNetwork
 
-    Raises
-    ------
-    ValueError
-        If an argument is invalid; the message names it.
-
     Examples
     --------
     >>> import numpy as np
@@ -243,11 +238,6 @@ def flattest_minimum(
     -------
     array, shape (D,)
         A global minimum. `normal_spectra` gives its sharpness.
-
-    Raises
-    ------
-    ValueError
-        If an argument is invalid; the message names it.
 
     Examples
     --------

@@ -233,11 +233,11 @@ class Minimum:
         They are the curvatures of its loss: a batch of it alone multiplies by the 1 − ηk.
         """
         if self.n_outputs == 1:
-            return np.diag(self.kernel)[:, None]
+            return np.asarray(np.diag(self.kernel)[:, None])
         size = self.n_outputs
         blocks = self.kernel.reshape(self.n_samples, size, self.n_samples, size)
         own = blocks[np.arange(self.n_samples), :, np.arange(self.n_samples)]
-        return np.maximum(np.linalg.eigvalsh(own), 0.0)
+        return np.asarray(np.maximum(np.linalg.eigvalsh(own), 0.0))
 
     @cached_property
     def blocks(self) -> tuple[NDArray[np.intp], ...]:
@@ -304,8 +304,6 @@ def find_minimum(
 
     Raises
     ------
-    ValueError
-        If an argument is invalid; the message names it.
     RuntimeError
         If the residuals do not fall below `tolerance`: the start is too far, or no interpolating
         parameter exists nearby.

@@ -139,11 +139,6 @@ class FiniteSignal(Signal):
     squares : array, shape (..., N), optional
         x_i², which matter away from the saddle only (`neuron_runs`); 1 by default.
 
-    Raises
-    ------
-    ValueError
-        If an argument is invalid; the message names it.
-
     Examples
     --------
     >>> signal = FiniteSignal([1.0, -1.0], [0.75, 0.25])
@@ -204,11 +199,6 @@ class FiniteSignal(Signal):
         Returns
         -------
         FiniteSignal
-
-        Raises
-        ------
-        ValueError
-            If the shapes do not fit together.
 
         Examples
         --------

@@ -79,11 +79,6 @@ def feature_saddle_law(
     FiniteLaw
         Of dimension q + 1.
 
-    Raises
-    ------
-    ValueError
-        If an argument is invalid or the shapes do not fit together.
-
     Examples
     --------
     >>> feature_saddle_law([[2.0]], [1.0], 0.25).matrices

@@ -76,7 +76,7 @@ def saddle_type(problem: Problem, point: ArrayLike, *, tolerance: float = 1e-8) 
     Raises
     ------
     ValueError
-        If the point is not critical, or is a minimum, or an argument is invalid.
+        If the point is not critical, or is a minimum.
 
     Examples
     --------

@@ -209,7 +209,8 @@ def _law(data: Signal | OneNeuron) -> Signal:
     if not isinstance(data, FiniteSignal | RegressionSignal | NormalSignal):
         raise TypeError(
             "data must be a FiniteSignal, LabelFlips, RegressionSignal, NormalSignal or "
-            f"OneNeuron, got {type(data).__name__}; for arrays use FiniteSignal.from_data(inputs, targets)."
+            f"OneNeuron, got {type(data).__name__}; for arrays use "
+            "FiniteSignal.from_data(inputs, targets)."
         )
     return data
 
