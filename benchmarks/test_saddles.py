@@ -86,7 +86,10 @@ def test_simulated_diagram(benchmark, data, side):
     starts = np.random.default_rng(0).uniform(0.05, 0.5, size=(2, REPLICAS))
     neuron_runs(law, 0.1, 0.1, 0.1, SGD(), 1, rng=0)
     runs = benchmark.pedantic(
-        neuron_runs, (law, *starts, steps, SGD(), STEPS), {"rng": 0}, rounds=1 if side == SIDE else 3
+        neuron_runs,
+        (law, *starts, steps, SGD(), STEPS),
+        {"rng": 0},
+        rounds=1 if side == SIDE else 3,
     )
     assert runs.fate.shape == (side, side, REPLICAS)
     benchmark.extra_info.update(steps=int(runs.steps.sum()))

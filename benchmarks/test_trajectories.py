@@ -37,7 +37,8 @@ def test_every_step(benchmark, starts):
 def test_until_decided(benchmark, starts):
     """At paper D's step size, as the book runs it."""
     exact_runs(ReluPair(), 0.1, 2.5, 0.1, SGD(), 1)
-    runs = benchmark.pedantic(exact_runs, (ReluPair(), *starts, 0.15, SGD(), STEPS), {"rng": 0}, rounds=3)
+    arguments = (ReluPair(), *starts, 0.15, SGD(), STEPS)
+    runs = benchmark.pedantic(exact_runs, arguments, {"rng": 0}, rounds=3)
     benchmark.extra_info.update(steps=int(runs.steps.sum()))
 
 

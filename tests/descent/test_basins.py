@@ -107,28 +107,6 @@ def test_fates_against_runs_that_are_followed_to_the_end():
     assert set(np.unique(ends)) >= {Ending.CONVERGED, Ending.DEAD}
 
 
-@pytest.mark.parametrize("step_size", [0.3, 0.8, 0.999, 1.1, 1.6, 1.9])
-def test_the_bounded_region_in_closed_form(step_size):
-    """u² + v² − ηuv < 4/η − η: all of it stays bounded, all the rest diverges."""
-    starts = uniform(20_000, 2, 1.2 * math.sqrt(2 / step_size + 1))
-    inside = bounded_region(PROBLEM, starts, step_size)
-    assert 0.1 < inside.mean() < 0.9
-    assert ((endings(PROBLEM, starts, step_size, 2_000) == Ending.DIVERGED) == ~inside).all()
-
-
-def test_the_region_depends_on_the_mean_curvature():
-    problem = ScalarFactorization([0.9, 2.5], [0.25, 0.75])
-    starts, kappa = uniform(500, 2), 0.25 * 0.81 + 0.75 * 6.25
-    expected = bounded_region(PROBLEM, starts, 0.7)
-    assert (bounded_region(problem, starts, 0.7 / kappa) == expected).all()
-
-
-def test_no_region_is_left_at_two():
-    assert not bounded_region(PROBLEM, uniform(1_000, 2, 30), 2.0).any()
-    assert not bounded_region(PROBLEM, uniform(1_000, 2, 30), 2.5).any()
-    assert (endings(PROBLEM, uniform(1_000, 2), 2.0, 5_000) == Ending.DIVERGED).all()
-
-
 @pytest.mark.parametrize("step_size", [0.3, 1.0, 1.7])
 def test_the_boundary_is_mapped_to_itself_three_to_one(step_size):
     angle = np.linspace(0, 2 * math.pi, 17)

@@ -17,7 +17,6 @@ from stabcore import (
 from stabcore.descent import (
     SearchOutcome,
     balanced_two_cycle,
-    boundary_cycles,
     multipliers,
     refine_orbit,
 )
@@ -134,59 +133,6 @@ def test_the_boundary_of_the_bounded_region_carries_a_tripling_map(step_size, pe
     assert on.sum() == expected
     spectra = np.array([c.multipliers for c in cycles])[on]
     assert np.abs(np.abs(spectra) - 3**period).min(axis=1) == pytest.approx(0, abs=1e-10)
-
-
-@pytest.mark.parametrize("step_size", [0.3, 1.0, 1.2, 1.9, 2.0])
-@pytest.mark.parametrize("period", [1, 2, 3, 4, 5])
-def test_boundary_cycles_are_genuine_and_have_the_multipliers_of_tripling(step_size, period):
-    problem, cycles = ScalarFactorization(), boundary_cycles(step_size, period)
-    u, v = cycles[..., 0], cycles[..., 1]
-    scale = (np.abs(cycles) ** 2).max()
-    on_ellipse = u**2 + v**2 - step_size * u * v - (4 / step_size - step_size)
-    assert np.abs(on_ellipse).max() < 1e-13 * scale
-    following = gd_map(problem, cycles, step_size)
-    assert np.abs(following - np.roll(cycles, -1, axis=1)).max() < 1e-13 * scale
-    m = step_size * (u * v - 1)
-    across = (1 + step_size * m + m**2).prod(axis=1)
-    for points, other in zip(cycles, across, strict=True):
-        found = multipliers(problem, step_size, points)
-        expected = [(-3.0) ** period, other]
-        assert sorted(found.real) == pytest.approx(sorted(expected), rel=1e-6, abs=1e-6)
-        for q in range(1, period):
-            assert np.abs(points - np.roll(points, q, axis=0)).max() > 1e-6 or step_size == 2
-
-
-@pytest.mark.parametrize("period", [1, 2, 3, 4, 5, 6])
-def test_boundary_cycles_are_counted_by_the_moebius_formula(period):
-    def necklaces(p):
-        inner = sum(q * necklaces(q) for q in range(1, p) if p % q == 0)
-        return (abs((-3) ** p - 1) - inner) // p
-
-    assert boundary_cycles(0.7, period).shape == (necklaces(period), period, 2)
-
-
-@pytest.mark.parametrize("period", [2, 3])
-def test_newton_finds_every_cycle_on_the_boundary(period):
-    expected = boundary_cycles(1.1, period)
-    found = find_cycles(
-        ScalarFactorization(), 1.1, period, n_starts=1200, transient=0, box=(-2.5, 2.5)
-    )
-    for points in expected:
-        gaps = [
-            np.abs(np.roll(cycle.points, q, axis=0) - points).max()
-            for cycle in found
-            for q in range(period)
-        ]
-        assert min(gaps) < 1e-10
-
-
-@pytest.mark.parametrize(
-    ("step_size", "period", "message"),
-    [(2.1, 1, "at most 2"), (-1.0, 1, "step_size"), (1.0, 0, "period")],
-)
-def test_boundary_cycles_refuse_what_has_no_ellipse(step_size, period, message):
-    with pytest.raises(ValueError, match=message):
-        boundary_cycles(step_size, period)
 
 
 def test_all_cycles_are_distinct_genuine_and_of_minimal_period():

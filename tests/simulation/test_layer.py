@@ -5,11 +5,12 @@ import math
 import numpy as np
 import pytest
 
-from stabcore import SGD, lyapunov_exponent, saddle_exponents
-from stabcore.saddles import feature_saddle_law, relu_signal
+from stabcore import SGD, saddle_exponents
+from stabcore.saddles import relu_signal
 from stabcore.simulation import wide_runs
 
 INPUTS = np.array([1.0, -0.5, 0.8, -1.0])
+
 TARGETS = np.array([1.0, -1.0, -1.0, 0.5])
 
 
@@ -117,14 +118,6 @@ def test_relu_neurons_follow_the_exponents_of_their_side(side):
         assert abs(rates.mean() - exponent.value) < 4 * error
 
 
-def test_the_saddle_law_of_one_feature_has_the_exponents_of_the_signal():
-    law = feature_saddle_law(INPUTS[:, None], TARGETS, 0.4)
-    plus, minus = saddle_exponents(INPUTS * TARGETS, 0.4)
-    top = lyapunov_exponent(law, "monte_carlo", rng=0, steps=20_000, replicas=16)
-    assert abs(top.value - max(plus.value, minus.value)) < 5 * top.standard_error
-    assert feature_saddle_law(np.ones((2, 3)), [1.0, 2.0], 0.1).dimension == 4
-
-
 def test_a_layer_that_vanishes_has_log_norm_minus_infinity():
     # η = 1, x = y = 1: u − w is annihilated; with u = −w nothing is left but u f' of order 3.
     runs = wide_runs([1.0], [1.0], [[1e-120]], [[-1e-120]], 1.0, SGD(), 3, rng=0)
@@ -171,12 +164,3 @@ def test_bad_arguments_are_named(change, message):
     } | change
     with pytest.raises(ValueError, match=message):
         wide_runs(**arguments)
-
-
-def test_the_laws_name_bad_arguments():
-    with pytest.raises(ValueError, match="side"):
-        relu_signal(INPUTS, TARGETS, 2)
-    with pytest.raises(ValueError, match="targets has length"):
-        feature_saddle_law(np.ones((2, 3)), [1.0], 0.1)
-    with pytest.raises(ValueError, match="step_size"):
-        feature_saddle_law(np.ones((2, 3)), [1.0, 1.0], -0.1)

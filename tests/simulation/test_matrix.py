@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from stabcore import GD, SGD, FiniteSignal, saddle_exponents
+from stabcore import GD, SGD, FiniteSignal
 from stabcore.saddles import direction_exponents
 from stabcore.simulation import neuron_runs, noisy_matrix_runs
 
@@ -57,22 +57,6 @@ def test_rates_near_the_saddle_are_the_exponents(batch):
         rates = (logs - np.log(np.linalg.norm(start, axis=-1))) / 100
         errors = rates.std(axis=0) / math.sqrt(len(rates))
         assert (np.abs(rates.mean(axis=0) - values) < 4.5 * errors).all()
-
-
-def test_exponents_are_those_of_one_neuron_per_direction():
-    plus, minus = direction_exponents(STRENGTHS, [[0.2], [0.9]], [0.5, 1.0, 1.3], SGD(batch_size=2))
-    assert plus.shape == minus.shape == (2, 3, 3)
-    for k, strength in enumerate(STRENGTHS):
-        law = FiniteSignal([strength - 0.9, strength, strength + 0.9], [0.25, 0.5, 0.25])
-        expected = saddle_exponents(law, 1.3)
-        assert plus[1, 2, k] == pytest.approx(expected[0].value, abs=1e-14)
-        assert minus[1, 2, k] == pytest.approx(expected[1].value, abs=1e-14)
-
-
-def test_a_factor_zero_is_minus_infinity():
-    plus, minus = direction_exponents([0.5], 0.5, 1.0)
-    assert minus[0] == -math.inf
-    assert plus[0] == pytest.approx(math.log(2) / 2)
 
 
 @pytest.mark.parametrize(("noise", "rank"), [(0.0, 3), (0.33, 2), (0.6, 1), (0.95, 0)])
@@ -136,10 +120,3 @@ def test_bad_arguments_are_named(change, message):
     } | change
     with pytest.raises(ValueError, match=message):
         noisy_matrix_runs(**arguments)
-
-
-def test_exponents_name_bad_arguments():
-    with pytest.raises(ValueError, match="noise"):
-        direction_exponents([1.0], -1.0, 0.1)
-    with pytest.raises(ValueError, match="batch_size"):
-        direction_exponents([1.0], 1.0, 0.1, SGD(batch_size=0))

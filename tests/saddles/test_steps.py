@@ -1,0 +1,127 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stabcore import SGD, FiniteSignal, saddle_exponents, stable_saddle_steps
+from stabcore.problems import LabelFlips, NormalSignal, RegressionSignal
+from stabcore.saddles import Phase, contracting_steps, saddle_grid
+
+IA, IB, II, III, IV, UNDETERMINED = Phase
+
+DATA = st.lists(st.floats(-4, 4).map(lambda z: round(z, 2)), min_size=1, max_size=6)
+
+
+def test_known_windows():
+    cases = [
+        (LabelFlips(0.5), (0, math.sqrt(2)), 1e-12),
+        (LabelFlips(0.4), (0.38939068333, 1.28879499219), 1e-11),
+        (RegressionSignal(0.0, 1.0), (0, 1.53006254), 1e-8),
+    ]
+    for law, expected, tolerance in cases:
+        (found,) = stable_saddle_steps(law).intervals
+        assert found == pytest.approx(expected, abs=tolerance)
+    listed = stable_saddle_steps(FiniteSignal([1.0, -1.0], [0.6, 0.4]))
+    assert np.allclose(listed.intervals, stable_saddle_steps(LabelFlips(0.4)).intervals)
+
+
+def test_without_noise_the_saddle_never_attracts():
+    assert not stable_saddle_steps(LabelFlips(0.0))
+    assert not contracting_steps([1.0, 2.0], "plus")
+    assert not contracting_steps([0.0], "plus")
+    # Gradient descent on the mean: log|1 − 1.5η| < 0.
+    mean = contracting_steps([1.0, 2.0], "minus", SGD(batch_size=2))
+    assert np.allclose(mean.intervals, [(0, 4 / 3)])
+
+
+@settings(deadline=None, max_examples=60)
+@given(DATA, st.sampled_from(["plus", "minus"]), st.sampled_from([0.0, 0.25]))
+def test_all_intervals_are_found(values, direction, decay):
+    found = contracting_steps(values, direction, SGD(weight_decay=decay))
+    index = ("plus", "minus").index(direction)
+    steps = np.geomspace(1e-2, 50, 3_000)
+    grid = saddle_grid(values, steps, SGD(weight_decay=decay))
+    exponent = (grid.plus, grid.minus)[index]
+    error = (grid.plus_error, grid.minus_error)[index]
+    known = (np.abs(exponent) > error + 1e-9) | np.isneginf(exponent)
+    assert (found.contains(steps)[known] == (exponent < 0)[known]).all()
+    assert found.resolution == 0
+    # At its ends the exponent changes sign: roots within their brackets.
+    for low, high in found.brackets:
+        signs = [
+            saddle_exponents(values, eta, SGD(weight_decay=decay))[index].value < 0
+            for eta in (low * (1 - 1e-9), high * (1 + 1e-9))
+        ]
+        middle = saddle_exponents(values, low, SGD(weight_decay=decay))[index].value
+        assert signs[0] != signs[1] or abs(middle) < 1e-7 or middle < -1  # tangent, or a sliver
+
+
+def test_every_pole_has_a_sliver():
+    rng = np.random.default_rng(0)
+    x, noise = rng.normal(size=(2, 30))
+    signal = FiniteSignal.from_data(x, 0.3 * x + noise)
+    found = contracting_steps(signal, "minus")
+    poles = 1 / signal.values[signal.values > 0]
+    assert len(found.intervals) > 5
+    for pole in poles:
+        assert any(a <= pole <= b for a, b in found.intervals)
+    both = stable_saddle_steps(signal)
+    for a, b in both.intervals:
+        plus, minus = saddle_exponents(signal, (a + b) / 2)
+        assert max(plus.value, minus.value) < 1e-12
+
+
+def test_weight_decay_makes_the_saddle_attract():
+    law = LabelFlips(0.2)
+    assert not stable_saddle_steps(law).contains(0.05)
+    assert stable_saddle_steps(law, SGD(weight_decay=1.0)).contains(0.05)
+    gauss = RegressionSignal(1.0, 0.5)
+    assert not stable_saddle_steps(gauss, upper=3.0).contains(0.05)
+    decayed = stable_saddle_steps(gauss, SGD(weight_decay=1.5), upper=3.0)
+    assert decayed.contains(0.05)
+    assert decayed.upper == 3.0
+
+
+def test_larger_batches_attract_at_larger_steps_only():
+    """To second order above 2E[z]/(E[z]² + Var(z)/B)."""
+    starts = [
+        stable_saddle_steps(LabelFlips(0.48), SGD(batch_size=b)).intervals[0][0]
+        for b in (1, 2, 4, 8)
+    ]
+    assert starts == sorted(starts)
+    second_order = [2 * 0.04 / (0.04**2 + (1 - 0.04**2) / b) for b in (1, 2, 4, 8)]
+    assert starts == pytest.approx(second_order, rel=0.06)
+
+
+@pytest.mark.parametrize(
+    "law",
+    [
+        RegressionSignal(0.3, 2.0),
+        NormalSignal(0.1, 1.0),
+        RegressionSignal(-0.3, 2.0).batched(SGD(batch_size=2)),
+    ],
+)
+def test_scanned_laws(law):
+    found = stable_saddle_steps(law)
+    steps = np.geomspace(1e-3, found.upper, 400)
+    grid = saddle_grid(law, steps)
+    known = grid.distance > 1e-9
+    assert (found.contains(steps)[known] == (grid.phases == III)[known]).all()
+    assert found
+    assert found.resolution > 0
+
+
+def test_bad_arguments():
+    cases = [
+        (lambda: saddle_grid([1.0], [0.0]), ValueError, "step_size"),
+        (lambda: saddle_grid([1.0], 0.1, SGD(weight_decay=-1.0)), ValueError, "weight_decay"),
+        (lambda: saddle_grid(LabelFlips([0.1, 0.2]), [1.0, 2.0, 3.0]), ValueError, "broadcast"),
+        (lambda: contracting_steps([1.0], "up"), ValueError, "direction"),
+        (lambda: contracting_steps(LabelFlips([0.1, 0.2]), "plus"), ValueError, "single law"),
+        (lambda: stable_saddle_steps([1.0], upper=-1.0), ValueError, "upper"),
+    ]
+    for call, error, name in cases:
+        with pytest.raises(error, match=name):
+            call()
