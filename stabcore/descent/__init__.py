@@ -5,6 +5,7 @@ singular, its preimages, its basins, and what takes the place of convergence bey
 step size: cycles, their doublings, and chaos.
 """
 
+from stabcore.descent._certificates import Cycle
 from stabcore.descent.basins import (
     ConvergedFraction,
     Ending,
@@ -15,7 +16,6 @@ from stabcore.descent.basins import (
 )
 from stabcore.descent.branches import Branches, cycle_branches
 from stabcore.descent.cycles import (
-    Cycle,
     Cycles,
     SearchOutcome,
     find_cycles,

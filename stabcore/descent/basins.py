@@ -85,6 +85,14 @@ class ConvergedFraction:
     confidence: float
     counts: dict[Ending, int]
 
+    def __str__(self) -> str:
+        """Return the share with its interval, and the counts in words."""
+        counts = ", ".join(f"{n} {end.name.lower()}" for end, n in self.counts.items() if n)
+        return (
+            f"{self.value:.4g} of the runs converge (probability in [{self.lower:.4g}, "
+            f"{self.upper:.4g}] at {self.confidence:.0%} confidence): {counts}"
+        )
+
 
 @check.public()
 def endings(problem: Problem, starts: ArrayLike, step_size: float, steps: int) -> Endings:

@@ -6,17 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import elementwise
 
 from stabcore import _validation as check
+from stabcore._constants import EPSILON, SAME_POINT
 from stabcore._validation import Array
-from stabcore.descent.diagrams import SAME
-from stabcore.descent.lines import (
-    EPS,
-    LineMap,
-    MapLike,
-    ScalarMap,
-    as_scalar_map,
-)
+from stabcore.descent._shooting import Dynamics, iterate, on_line, solve
+from stabcore.descent.lines import MapLike, ScalarMap, as_scalar_map
 
 CHUNK = 2**21  # values of the map computed at a time
 
@@ -58,6 +54,14 @@ class Branches:
         """Whether each cycle attracts, shape (m,)."""
         return np.asarray(np.abs(self.multipliers) < 1)
 
+    def __str__(self) -> str:
+        """Return the counts in words."""
+        return (
+            f"{len(self.points)} cycles of period {self.points.shape[1]} at "
+            f"{self.unresolved.size} parameters, {self.stable.sum()} of them stable; "
+            f"{self.unresolved.sum()} near-contacts unresolved"
+        )
+
 
 @check.public()
 def cycle_branches(
@@ -72,9 +76,8 @@ def cycle_branches(
 
     The sign changes of G^p(x) − x are bracketed on a grid that is denser towards the ends of the
     interval, where chaotic maps have most of their periodic points, and refined where the function
-    comes close to 0 between two grid points; safeguarded Newton steps find the zeros. A bracket
-    proves, up to rounding, that a cycle exists; `unresolved` counts where two may have been missed.
-    Cycles of a dead network are left out.
+    comes close to 0 between two grid points. A bracket proves, up to rounding, that a cycle exists;
+    `unresolved` counts where two may have been missed. Cycles of a dead network are left out.
 
     Source: our derivation.
 
@@ -122,7 +125,7 @@ def cycle_branches(
             )
             if owners.size:
                 roots, radius = _roots(line, values[owners], count, brackets)
-                found.append(_distinct(line, values, count, owners, roots, radius))
+                found.append(_distinct(on_line(line), values, count, owners, roots, radius))
     owners, points, multipliers, radius = (
         np.concatenate(part) for part in zip(*found, strict=True)
     )
@@ -183,28 +186,15 @@ def _roots(
     family: ScalarMap, parameters: Array, period: int, brackets: Array
 ) -> tuple[Array, Array]:
     """Return the zeros of G^p(x) − x and the half-widths of brackets that prove them."""
-    low, high = brackets.T.copy()
-    sign = np.sign(_displacement(family, high, parameters, period))
-    x = np.where(sign == 0, high, (low + high) / 2)
-    previous = np.abs(high - low)
-    for _ in range(120):
-        orbit, slope = _orbit_and_slope(family, x, parameters, period)
-        f = family(orbit[-1], parameters) - x
-        above = f * sign > 0
-        low, high = np.where(above, low, x), np.where(above, x, high)
-        newton = x - f / np.where(slope == 1, np.inf, slope - 1)
-        # Where the map escapes, G^p is of so high a degree that Newton creeps: bisect instead.
-        fast = np.abs(newton - x) < previous / 2
-        inside = (newton > np.minimum(low, high)) & (newton < np.maximum(low, high))
-        following = np.where(f == 0, x, np.where(inside & fast, newton, (low + high) / 2))
-        previous = np.abs(following - x)
-        x = following
-        if not (previous > 2 * EPS * (1 + np.abs(x))).any():
-            break
+
+    def displacement(x: Array, parameter: Array) -> Array:
+        return _displacement(family, x, parameter, period)
+
+    x = elementwise.find_root(displacement, tuple(brackets.T), args=(parameters,)).x
     # The smallest bracket whose signs are beyond rounding; the one that is known where none is.
     radius = np.maximum(np.abs(brackets[:, 0] - x), np.abs(brackets[:, 1] - x))
     noise = _rounding(family, x, parameters, period)
-    for width in (EPS * 4.0**n * (1 + np.abs(x)) for n in range(16, -1, -1)):
+    for width in (EPSILON * 4.0**n * (1 + np.abs(x)) for n in range(16, -1, -1)):
         below = _displacement(family, x - width, parameters, period)
         beyond = _displacement(family, x + width, parameters, period)
         clear = (below * beyond < 0) & (np.minimum(np.abs(below), np.abs(beyond)) > noise)
@@ -219,24 +209,13 @@ def _rounding(family: ScalarMap, x: Array, parameters: Array, period: int) -> Ar
         following = family(x, parameters)
         # One step is as exact as if its argument and its result had been changed by a few ulps.
         slope = np.abs(family.derivative(x, parameters))
-        error = slope * error + 4 * EPS * (slope * np.abs(x) + np.abs(following) + np.abs(x))
+        error = slope * error + 4 * EPSILON * (slope * np.abs(x) + np.abs(following) + np.abs(x))
         x = following
     return error
 
 
-def _orbit_and_slope(
-    family: ScalarMap, x: Array, parameters: Array, period: int
-) -> tuple[list[Array], Array]:
-    """Return x, G(x), ..., G^{p−1}(x) and (G^p)'(x)."""
-    orbit, slope = [x], family.derivative(x, parameters)
-    for _ in range(period - 1):
-        orbit.append(family(orbit[-1], parameters))
-        slope = slope * family.derivative(orbit[-1], parameters)
-    return orbit, slope
-
-
 def _distinct(
-    family: ScalarMap,
+    dynamics: Dynamics,
     values: Array,
     period: int,
     owners: NDArray[np.int64],
@@ -244,14 +223,15 @@ def _distinct(
     radius: Array,
 ) -> tuple[NDArray[np.int64], Array, Array, Array]:
     """Return each cycle of exactly this period once: owners, points, multipliers, radius."""
-    orbit, slope = _orbit_and_slope(family, roots, values[owners], period)
-    points = np.stack(orbit, axis=1)
+    guesses = iterate(dynamics, roots[:, None], values[owners], period)
+    solution = solve(dynamics, values[owners], guesses)
+    points = solution.points[..., 0]
+    slope = solution.derivatives[..., 0, 0].prod(axis=1)
     scale = 1 + np.abs(points).max(axis=1)
     genuine = np.asarray(np.isfinite(points).all(axis=1))
-    if isinstance(family, LineMap):
-        genuine &= family.smooth(points).all(axis=1)
+    genuine &= dynamics.alive(solution.points).all(axis=1)
     for q in (q for q in range(1, period) if period % q == 0):
-        genuine &= np.abs(points - np.roll(points, -q, axis=1)).max(axis=1) > SAME * scale
+        genuine &= np.abs(points - np.roll(points, -q, axis=1)).max(axis=1) > SAME_POINT * scale
     first = points.argmin(axis=1)
     shift = (np.arange(period) + first[:, None]) % period
     points = np.take_along_axis(points, shift, axis=1)

@@ -1,14 +1,7 @@
-r"""Periodic orbits of gradient descent: cycles of G(θ) = θ − η∇L(θ) for any problem.
+"""Periodic orbits: a search for all cycles of one period, with error bounds for each.
 
-A cycle of period p is a list of points X = (x_1, ..., x_p) with x_{i+1} = G(x_i), indices modulo
-p; it is a zero of
-
-    F(X)_i = G(x_i) − x_{i+1}.
-
-Solving for all points at once (multiple shooting) keeps every factor of the derivative of size
-‖DG‖, where Newton on G^p − id would meet their product. The solver is Levenberg–Marquardt, whose
-steps (DFᵀDF + μI) s = −DFᵀF exist everywhere; with μ ∝ ‖F‖² it converges quadratically, also to
-zeros that are not isolated, such as the manifolds of global minima.
+`_shooting` has the solver and `_certificates` the bounds; both serve every function that follows
+a cycle, on a line or in the space of all parameters.
 
 The eigenvalues of DG(x_p)⋯DG(x_1), the *multipliers*, decide stability: the cycle attracts if all
 have modulus below 1 and repels something if one is above.
@@ -16,7 +9,6 @@ have modulus below 1 and repels something if one is above.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,23 +18,23 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stabcore import _validation as check
+from stabcore._constants import SAME_POINT
 from stabcore._validation import Array
-from stabcore.descent.map import gd_jacobian
+from stabcore.descent._certificates import Cycle, certified, eigenvalues, transfer
+from stabcore.descent._shooting import (
+    Dynamics,
+    as_dynamics,
+    iterate,
+    repeats_after,
+    shooting,
+    solve,
+)
+from stabcore.descent.lines import LineMap, MapLike
 from stabcore.problems.base import Problem
 
 ESCAPE = 1e3  # an orbit that is this many times farther out than the box has diverged
 
-SAME = 1e-6  # points closer than this, relative to 1 + |θ|, are one point
-
-SINGULAR = 1e-7  # a derivative with a singular value below this is taken to be singular
-
-NEIGHBOURHOOD = 1e-5  # radius of the ball in which the Hessian's Lipschitz constant is sampled
-
-NEIGHBOURS = 16
-
 KINK = 1e-8  # distance of the neighbours that must be smooth too
-
-EPS = float(np.finfo(float).eps)
 
 
 class SearchOutcome(Enum):
@@ -60,50 +52,6 @@ class SearchOutcome(Enum):
     """Its orbit met a point without a Hessian, a kink of the gradient, or a dead network."""
     NOT_CONVERGED = "Newton did not converge"
     """The solver stopped at a point that is no cycle."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cycle:
-    """A periodic orbit of the gradient descent map, with what is known about its error.
-
-    Attributes
-    ----------
-    points : array, shape (p, D)
-        In the order of the orbit, the lexicographically smallest first.
-    multipliers : array of complex, shape (D,)
-        Eigenvalues of the derivative along the cycle, the largest modulus first.
-    multiplier_error : float
-        How far off each can be, by the theorem of Bauer and Fike: as good as the radius.
-    residual : float
-        max_i |G(x_i) − x_{i+1}|, as computed.
-    radius : float
-        A true cycle lies within this distance of the points, by the theorem of Newton and
-        Kantorovich with an *estimated* Lipschitz constant (see `find_cycles`); ∞ where the
-        theorem does not apply.
-    stability : str
-        "stable", "unstable", "neutral" (not isolated, and nothing else repels), or "undecided"
-        (a modulus is 1 up to its error).
-    status : str
-        "isolated", or "not isolated" and why the radius is infinite.
-    """
-
-    points: Array
-    multipliers: NDArray[np.complex128]
-    multiplier_error: float
-    residual: float
-    radius: float
-    stability: str
-    status: str
-
-    @property
-    def period(self) -> int:
-        """The number of points."""
-        return len(self.points)
-
-    @property
-    def isolated(self) -> bool:
-        """Whether no other cycle of this period is arbitrarily close."""
-        return self.status == "isolated"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +105,7 @@ class Cycles:
 
 @check.public()
 def find_cycles(
-    problem: Problem,
+    problem: MapLike,
     step_size: float,
     period: int,
     *,
@@ -182,16 +130,16 @@ def find_cycles(
     (1 − √(1 − 2h)) / (‖A‖ η M) ≤ 2δ. Here M is *estimated*: twice the largest quotient
     ‖Hess L(x) − Hess L(y)‖ / |x − y| seen at sampled neighbours. The radius is as good as M.
 
-    Source: multiple shooting, Levenberg–Marquardt and Newton–Kantorovich are standard; their use
-    for this map is ours.
+    Source: multiple shooting and Newton–Kantorovich are standard; their use for this map is ours.
 
     Parameters
     ----------
-    problem : Problem
-        With a Hessian (`residual_curvature`). Points where `smooth` is false are
-        outside the domain of smoothness; so are points where the Hessian jumps.
+    problem : Problem or ScalarMap
+        A problem is searched in the space of its parameters and needs a Hessian
+        (`residual_curvature`); for a line of them pass its `LineMap`. Points where `smooth` is
+        false are outside the domain of smoothness; so are points where the Hessian jumps.
     step_size : float
-        η > 0.
+        η > 0; the parameter, of a map of one's own.
     period : int
         p ≥ 1.
     starts : array, shape (R, D), optional
@@ -222,34 +170,32 @@ def find_cycles(
     >>> [float(cycle.multipliers[0].real.round(10)) for cycle in cycles.stable]
     [-0.68, -0.68]
     """
-    check.instance("problem", problem, Problem)
-    rate = check.step_size(step_size)
+    dynamics, rate = _arguments(problem, step_size)
     count = check.integer("period", period)
     threshold = check.real("tolerance", tolerance, above=0.0)
     iterations = check.integer("max_iterations", max_iterations)
     wait = check.integer("transient", transient, minimum=0)
-    corners = _corners(box, problem.n_parameters)
+    size = dynamics.dimension
+    low, high = corners = _corners(box, size)
     generator = check.generator(rng)
     if starts is None:
         rows = -(-check.integer("n_starts", n_starts) // 3)
-        low, high = corners
-        seeds = generator.uniform(low, high, size=(rows, problem.n_parameters))
-        loose = generator.uniform(low, high, size=(rows, count, problem.n_parameters))
+        seeds = generator.uniform(low, high, size=(rows, size))
+        loose = generator.uniform(low, high, size=(rows, count, size))
     else:
-        seeds = check.parameters("starts", starts, problem.n_parameters)
-        seeds = seeds.reshape(-1, problem.n_parameters)
-        loose = np.empty((0, count, problem.n_parameters))
+        seeds = check.parameters("starts", starts, size).reshape(-1, size)
+        loose = np.empty((0, count, size))
     bound = ESCAPE * (1 + max(np.abs(corners).max(), np.abs(seeds).max()))
-    settled = _iterate(problem, seeds, rate, wait, bound)
-    guesses = np.concatenate(
-        [_orbit(problem, settled, rate, count), _orbit(problem, seeds, rate, count), loose]
-    )
-    return _sort_out(problem, rate, guesses, bound, threshold, iterations, generator)
+    with np.errstate(over="ignore", invalid="ignore"):
+        settled = _settled(dynamics, seeds, rate, wait, bound)
+        orbits = [iterate(dynamics, points, rate, count) for points in (settled, seeds)]
+    guesses = np.concatenate([*orbits, loose])
+    return _sort_out(dynamics, rate, guesses, bound, threshold, iterations, generator)
 
 
 @check.public()
 def multipliers(
-    problem: Problem, step_size: float, points: ArrayLike, *, tolerance: float = 1e-8
+    problem: MapLike, step_size: float, points: ArrayLike, *, tolerance: float = 1e-8
 ) -> NDArray[np.complex128]:
     r"""Return the eigenvalues of DG(x_p)⋯DG(x_1) along a cycle, the largest modulus first.
 
@@ -257,10 +203,10 @@ def multipliers(
 
     Parameters
     ----------
-    problem : Problem
-        With a Hessian (`residual_curvature`).
+    problem : Problem or ScalarMap
+        A problem needs a Hessian (`residual_curvature`).
     step_size : float
-        η > 0.
+        η > 0; the parameter, of a map of one's own.
     points : array, shape (p, D)
         The cycle, in the order of the orbit.
     tolerance : float
@@ -284,32 +230,31 @@ def multipliers(
     >>> multipliers(problem, 1.5, [problem.minimum(2.0)]).real.round(12)
     array([-2.,  1.])
     """
-    check.instance("problem", problem, Problem)
-    rate = check.step_size(step_size)
+    dynamics, rate = _arguments(problem, step_size)
     limit = check.real("tolerance", tolerance, above=0.0)
     cycle = check.finite_array("points", points, ndim=2)
-    check.parameters("points", cycle, problem.n_parameters)
-    gap = float(_norms(_shooting(problem, rate, cycle)))
+    check.parameters("points", cycle, dynamics.dimension)
+    gap = float(np.linalg.norm(shooting(dynamics, cycle, rate), axis=-1).max())
     if gap > limit * (1 + np.abs(cycle).max()):
         raise ValueError(
             f"points is no cycle: the map misses the next point by up to {gap:.3g}; "
             "take points from find_cycles, or raise tolerance."
         )
-    return _eigenvalues(_transfer(gd_jacobian(problem, cycle, rate)))
+    return eigenvalues(transfer(dynamics.derivative(cycle, rate)))
 
 
 @check.public()
-def refine_orbit(problem: Problem, step_size: float, points: ArrayLike) -> tuple[Array, bool]:
+def refine_orbit(problem: MapLike, step_size: float, points: ArrayLike) -> tuple[Array, bool]:
     r"""Return the cycle near a guess, by the solver of `find_cycles`.
 
     Source: standard (multiple shooting).
 
     Parameters
     ----------
-    problem : Problem
-        With a Hessian (`residual_curvature`).
+    problem : Problem or ScalarMap
+        A problem needs a Hessian (`residual_curvature`).
     step_size : float
-        η > 0.
+        η > 0; the parameter, of a map of one's own.
     points : array, shape (p, D)
         The guess, in the order of the orbit.
 
@@ -327,16 +272,20 @@ def refine_orbit(problem: Problem, step_size: float, points: ArrayLike) -> tuple
     >>> float(multipliers(ScalarFactorization(), 1.2, cycle)[0].real.round(12)), converged
     (-0.68, True)
     """
-    check.instance("problem", problem, Problem)
-    rate = check.step_size(step_size)
+    dynamics, rate = _arguments(problem, step_size)
     guess = check.finite_array("points", points, ndim=2)
-    check.parameters("points", guess, problem.n_parameters)
-    if not _smooth(problem, guess).all():
-        return guess, False
-    solved = _solve(problem, rate, guess[None], 1e-12, 100)[0]
-    gap = float(_norms(_shooting(problem, rate, solved)))
-    converged = gap <= 1e-12 * (1 + float(np.abs(solved).max()))
-    return solved, converged and _inside(problem, solved)
+    check.parameters("points", guess, dynamics.dimension)
+    (cycle,), _, (gap,) = solve(dynamics, rate, guess[None])
+    converged = gap <= 1e-12 * (1 + np.abs(cycle).max()) and _inside(dynamics, rate, cycle)
+    return cycle, bool(converged)
+
+
+def _arguments(problem: MapLike, step_size: float) -> tuple[Dynamics, float]:
+    """Return the map and its parameter, which may be any number for a map of one's own."""
+    dynamics = as_dynamics(problem)
+    if isinstance(problem, Problem | LineMap):
+        return dynamics, check.step_size(step_size)
+    return dynamics, check.real("step_size", step_size)
 
 
 def _corners(box: ArrayLike, dimension: int) -> Array:
@@ -352,119 +301,31 @@ def _corners(box: ArrayLike, dimension: int) -> Array:
     return np.asarray(np.broadcast_to(corners, (2, dimension)))
 
 
-def _step(problem: Problem, points: Array, rate: float) -> Array:
-    """Return G(points), without complaint about overflow."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        return points - rate * problem.gradient(points)
-
-
-def _iterate(problem: Problem, points: Array, rate: float, steps: int, bound: float) -> Array:
+def _settled(
+    dynamics: Dynamics, points: Array, parameter: float, steps: int, bound: float
+) -> Array:
     """Return G^steps(points), NaN where the orbit passes the bound."""
     for _ in range(steps):
-        points = _step(problem, points, rate)
+        points = dynamics.step(points, parameter)
         points = np.where((np.abs(points) <= bound).all(axis=-1, keepdims=True), points, np.nan)
     return points
 
 
-def _orbit(problem: Problem, points: Array, rate: float, period: int) -> Array:
-    """Return `period` points of the orbit of each start, shape (R, period, D)."""
-    orbit = [points]
-    for _ in range(period - 1):
-        orbit.append(_step(problem, orbit[-1], rate))
-    return np.stack(orbit, axis=1)
-
-
-def _smooth(problem: Problem, points: Array) -> NDArray[np.bool_]:
-    """Return whether each point has a Hessian and, where that is defined, a network alive."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        smooth = np.isfinite(problem.hessian(points)).all(axis=(-1, -2))
-    return np.asarray(smooth & problem.smooth(points))
-
-
-def _inside(problem: Problem, points: Array) -> bool:
-    """Return whether the points have smooth neighbours and the Hessian does not jump there."""
-    offsets = KINK * np.vstack([np.eye(points.shape[1]), -np.eye(points.shape[1])])
+def _inside(dynamics: Dynamics, parameter: float, points: Array) -> bool:
+    """Return whether the points have smooth neighbours and the derivative does not jump there."""
+    offsets = KINK * np.vstack([np.eye(dynamics.dimension), -np.eye(dynamics.dimension)])
     neighbours = points + offsets[:, None, :]
-    if not _smooth(problem, neighbours).all():
+    derivative = dynamics.derivative(points, parameter)
+    beside = dynamics.derivative(neighbours, parameter)
+    if not (np.isfinite(beside).all() and dynamics.alive(neighbours).all()):
         return False
-    hessian = problem.hessian(points)
-    jump = np.abs(problem.hessian(neighbours) - hessian).max()
-    return bool(jump <= 1e-3 * (1 + np.abs(hessian).max()))
-
-
-def _shooting(problem: Problem, rate: float, points: Array) -> Array:
-    """Return F(X), shape (..., p, D)."""
-    return _step(problem, points, rate) - np.roll(points, -1, axis=-2)
-
-
-def _shooting_jacobian(problem: Problem, rate: float, points: Array) -> Array:
-    """Return DF(X), shape (..., pD, pD): DG(x_i) in block (i, i), −I in block (i, i + 1)."""
-    *leading, period, dimension = points.shape
-    blocks = np.zeros((*leading, period, dimension, period, dimension))
-    index = np.arange(period)
-    derivative = gd_jacobian(problem, points, rate)
-    for i in index:  # added, since for p = 1 the two blocks are the same
-        blocks[..., i, :, i, :] += derivative[..., i, :, :]
-        blocks[..., i, :, (i + 1) % period, :] -= np.eye(dimension)
-    return blocks.reshape(*leading, period * dimension, period * dimension)
-
-
-def _norms(shooting: Array) -> Array:
-    """Return max_i |F_i|, infinite where it is not a number."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        gaps = np.linalg.norm(shooting, axis=-1).max(axis=-1)
-    return np.where(np.isfinite(gaps), gaps, np.inf)
-
-
-def _solve(problem: Problem, rate: float, guesses: Array, tolerance: float, limit: int) -> Array:
-    """Improve all guesses together by Levenberg–Marquardt, each with its own damping."""
-    points = guesses.copy()
-    values = _shooting(problem, rate, points)
-    gaps = _norms(values)
-    damping = np.ones(len(points))
-    active = np.arange(len(points))
-    for _ in range(limit):
-        # A guess is done when it is at rounding level, or when no damping helps any more.
-        scale = 1 + np.abs(points[active]).max(axis=(1, 2))
-        active = active[(gaps[active] > 1e-3 * tolerance * scale) & (damping[active] < 1e12)]
-        if active.size == 0:
-            break
-        with np.errstate(over="ignore", invalid="ignore"):
-            step = _marquardt_step(problem, rate, points[active], values[active], damping[active])
-        trial = points[active] + step
-        usable = _smooth(problem, trial).all(axis=1)
-        trial_values = _shooting(problem, rate, trial)
-        trial_gaps = np.where(usable, _norms(trial_values), np.inf)
-        better = trial_gaps < gaps[active]
-        kept = active[better]
-        points[kept], values[kept], gaps[kept] = (
-            trial[better],
-            trial_values[better],
-            trial_gaps[better],
-        )
-        damping[active] = np.where(
-            better, np.maximum(damping[active] / 8, 1e-6), damping[active] * 8
-        )
-    return points
-
-
-def _marquardt_step(
-    problem: Problem, rate: float, points: Array, values: Array, damping: Array
-) -> Array:
-    """Return s with (DFᵀDF + μI) s = −DFᵀF, μ = damping · ‖F‖² (but never numerically 0)."""
-    jacobian = _shooting_jacobian(problem, rate, points)
-    flat = values.reshape(len(values), -1, 1)
-    transposed = np.swapaxes(jacobian, -1, -2)
-    normal = transposed @ jacobian
-    trace = np.trace(normal, axis1=-2, axis2=-1)
-    shift = np.maximum(damping * (flat**2).sum(axis=(1, 2)), 64 * EPS * trace)
-    normal = normal + shift[:, None, None] * np.eye(normal.shape[-1])
-    return -np.asarray(np.linalg.solve(normal, transposed @ flat)).reshape(points.shape)
+    bend = 1 + np.abs(np.eye(dynamics.dimension) - derivative).max()
+    return bool(np.abs(beside - derivative).max() <= 1e-3 * bend)
 
 
 def _sort_out(
-    problem: Problem,
-    rate: float,
+    dynamics: Dynamics,
+    parameter: float,
     guesses: Array,
     bound: float,
     tolerance: float,
@@ -473,27 +334,19 @@ def _sort_out(
 ) -> Cycles:
     """Solve from every guess and tell apart what came of it."""
     period = guesses.shape[1]
-    outcomes = [SearchOutcome.NOT_CONVERGED] * len(guesses)
-    finite = np.asarray((np.abs(guesses) <= bound).all(axis=(1, 2)))
-    smooth = np.zeros(len(guesses), dtype=bool)
-    if finite.any():
-        smooth[finite] = _smooth(problem, guesses[finite]).all(axis=1)
-    for i in np.flatnonzero(~smooth):
-        outcomes[i] = SearchOutcome.LEFT_DOMAIN if finite[i] else SearchOutcome.DIVERGED
-    tried = np.flatnonzero(smooth)
-    solved = guesses[tried]
-    converged = np.zeros(tried.size, dtype=bool)
-    if tried.size:  # problems need not be able to evaluate no points at all
-        solved = _solve(problem, rate, solved, tolerance, limit)
-        gaps = _norms(_shooting(problem, rate, solved))
-        converged = gaps <= tolerance * (1 + np.abs(solved).max(axis=(1, 2)))
+    outcomes = [SearchOutcome.DIVERGED] * len(guesses)
     divisors: Counter[int] = Counter()
     found: list[Array] = []
-    for i, points in zip(tried[converged], solved[converged], strict=True):
-        smallest = _minimal_period(points)
-        if not _inside(problem, points):
+    tried = np.flatnonzero((np.abs(guesses) <= bound).all(axis=(1, 2)))
+    solved = solve(dynamics, parameter, guesses[tried], tolerance=tolerance, limit=limit)
+    for i, points, gap in zip(tried, solved.points, solved.gaps, strict=True):
+        if np.isinf(gap):
             outcomes[i] = SearchOutcome.LEFT_DOMAIN
-        elif smallest < period:
+        elif gap > tolerance * (1 + np.abs(points).max()):
+            outcomes[i] = SearchOutcome.NOT_CONVERGED
+        elif not _inside(dynamics, parameter, points):
+            outcomes[i] = SearchOutcome.LEFT_DOMAIN
+        elif (smallest := repeats_after(points)) < period:
             divisors[smallest] += 1
             outcomes[i] = SearchOutcome.DIVISOR
         elif _known(points, found):
@@ -504,120 +357,22 @@ def _sort_out(
     ordered = sorted((_rotated(points) for points in found), key=lambda x: x.ravel().tolist())
     return Cycles(
         period=period,
-        cycles=tuple(_certified(problem, rate, points, rng) for points in ordered),
+        cycles=tuple(certified(dynamics, parameter, points, rng) for points in ordered),
         outcomes=tuple(outcomes),
         divisor_periods=dict(sorted(divisors.items())),
     )
-
-
-def _near(points: Array, others: Array) -> NDArray[np.bool_]:
-    """Return whether sets of points agree, one by one: shape (..., p, D) -> (...)."""
-    distance = np.abs(points - others).max(axis=(-1, -2))
-    return np.asarray(distance <= SAME * (1 + np.abs(points).max()))
-
-
-def _minimal_period(points: Array) -> int:
-    """Return the smallest divisor of p after which the points repeat."""
-    period = len(points)
-    shifts = (q for q in range(1, period) if period % q == 0)
-    return next((q for q in shifts if _near(points, np.roll(points, -q, axis=0))), period)
 
 
 def _known(points: Array, found: list[Array]) -> bool:
     """Return whether a cycle, however rotated, is among those found."""
     if not found:
         return False
-    known = np.stack(found)
-    return any(np.any(_near(np.roll(points, -q, axis=0), known)) for q in range(len(points)))
+    known, reach = np.stack(found), SAME_POINT * (1 + np.abs(points).max())
+    rotations = (np.roll(points, -q, axis=0) for q in range(len(points)))
+    return any((np.abs(turned - known).max(axis=(1, 2)) <= reach).any() for turned in rotations)
 
 
 def _rotated(points: Array) -> Array:
     """Return the cycle from its lexicographically smallest point on."""
     first = min(range(len(points)), key=lambda i: points[i].tolist())
     return np.roll(points, -first, axis=0)
-
-
-def _transfer(jacobians: Array) -> Array:
-    """Return DG(x_p)⋯DG(x_1)."""
-    product = jacobians[0]
-    for factor in jacobians[1:]:
-        product = np.asarray(factor @ product)
-    return np.asarray(product)
-
-
-def _eigenvalues(matrix: Array) -> NDArray[np.complex128]:
-    """Return the eigenvalues, the largest modulus first."""
-    values = np.linalg.eigvals(matrix).astype(complex)
-    order = np.lexsort((-values.imag, -values.real, -np.abs(values)))
-    return np.asarray(values[order])
-
-
-def _certified(problem: Problem, rate: float, points: Array, rng: np.random.Generator) -> Cycle:
-    """Return the cycle with its multipliers and error bounds."""
-    jacobian = _shooting_jacobian(problem, rate, points)
-    smallest = float(np.linalg.svd(jacobian, compute_uv=False)[-1])
-    isolated = smallest > SINGULAR
-    newton = float(
-        np.linalg.norm(_shooting(problem, rate, points)) + _rounding(problem, rate, points)
-    )
-    newton /= smallest if isolated else 1.0
-    lipschitz = rate * _hessian_lipschitz(problem, points, 2 * newton, rng)
-    radius = math.inf
-    status = "not isolated: a multiplier is 1, as on a manifold of minima or at a bifurcation"
-    if isolated:
-        radius = _kantorovich_radius(newton, lipschitz / smallest)
-        status = "isolated"
-    derivatives = gd_jacobian(problem, points, rate)
-    matrix = _transfer(derivatives)
-    spectrum = _eigenvalues(matrix)
-    residual = float(_norms(_shooting(problem, rate, points)))
-    # Bauer–Fike: the eigenvalues move by at most cond(V) times the change of the product.
-    sizes = np.linalg.norm(derivatives, 2, axis=(1, 2)) + EPS
-    reach = radius if math.isfinite(radius) else residual
-    change = sizes.prod() * ((8 * EPS * (1 + sizes) + lipschitz * reach) / sizes).sum()
-    error = float(np.linalg.cond(np.linalg.eig(matrix)[1]) * change)
-    return Cycle(
-        points=points,
-        multipliers=spectrum,
-        multiplier_error=error,
-        residual=residual,
-        radius=radius,
-        stability=_stability(spectrum, error, isolated),
-        status=status,
-    )
-
-
-def _stability(spectrum: NDArray[np.complex128], error: float, isolated: bool) -> str:
-    """Return the verdict of the multipliers, each known to within `error`."""
-    modulus = np.abs(spectrum)
-    if modulus[0] > 1 + max(error, 0 if isolated else SINGULAR):
-        return "unstable"
-    if not isolated:
-        return "neutral"
-    return "stable" if modulus[0] < 1 - error else "undecided"
-
-
-def _rounding(problem: Problem, rate: float, points: Array) -> float:
-    """Return a bound for what rounding can have changed in F(X)."""
-    # A gradient is computed as exactly as if its argument had been changed by a few ulps.
-    hessians = np.linalg.norm(problem.hessian(points), axis=(-2, -1))
-    sizes = np.linalg.norm(points, axis=-1)
-    moves = rate * np.linalg.norm(problem.gradient(points), axis=-1)
-    return float(8 * EPS * np.linalg.norm((1 + rate * hessians) * sizes + moves))
-
-
-def _hessian_lipschitz(
-    problem: Problem, points: Array, reach: float, rng: np.random.Generator
-) -> float:
-    """Return twice the largest ‖Hess L(x) − Hess L(y)‖ / |x − y| among sampled neighbours y."""
-    radius = max(NEIGHBOURHOOD * (1 + float(np.abs(points).max())), reach)
-    direction = rng.normal(size=(NEIGHBOURS, *points.shape))
-    direction *= radius / np.linalg.norm(direction, axis=-1, keepdims=True)
-    change = problem.hessian(points + direction) - problem.hessian(points)
-    return float(2 * np.linalg.norm(change, 2, axis=(-2, -1)).max() / radius)
-
-
-def _kantorovich_radius(newton: float, slope: float) -> float:
-    """Return (1 − √(1 − 2h)) / slope with h = slope · newton; infinite where h > ½."""
-    h = slope * newton
-    return 2 * newton / (1 + math.sqrt(1 - 2 * h)) if h <= 0.5 else math.inf

@@ -22,16 +22,12 @@ from numba.extending import is_jitted
 from numpy.typing import ArrayLike, NDArray
 
 from stabcore import _validation as check
+from stabcore._constants import MAP_CEILING
 from stabcore._random import run_replicas
 from stabcore._validation import Array
-from stabcore.descent.lines import (
-    CEILING,
-    LineMap,
-    chain_slope,
-)
+from stabcore.descent._shooting import in_space
+from stabcore.descent.lines import LineMap, chain_slope
 from stabcore.problems.base import Problem
-
-SAME = 1e-6  # points closer than this, relative to 1 + |x|, are one point of an orbit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +45,14 @@ class BifurcationDiagram:
     parameters: Array
     points: Array
     diverged: NDArray[np.bool_]
+
+    def __str__(self) -> str:
+        """Return the number of parameters and of kept points in words."""
+        first, last = self.parameters[[0, -1]]
+        return (
+            f"{self.points.shape[1]} points of the orbit at each of {self.parameters.size} "
+            f"parameters from {first:.6g} to {last:.6g}; {self.diverged.sum()} orbits diverged"
+        )
 
 
 @check.public()
@@ -113,13 +117,13 @@ def bifurcation_diagram(
     wait = check.integer("transient", transient, minimum=0)
     size = check.integer("keep", keep)
     if isinstance(family, Problem) and _in_space(family, values, x):
-        return _diagram_in_space(family, values, x, wait, size)
+        starts = np.broadcast_to(x, (values.size, family.n_parameters))
+        return _diagram(values, _follow_all(in_space(family).step, starts, values, wait, size))
     if x.shape not in {(), values.shape}:
         raise ValueError(
             f"start must be a number or have one entry per parameter ({values.size}), "
             f"got shape {x.shape}."
         )
-    points = np.empty((size, values.size))
     x = np.broadcast_to(x, values.shape).copy()
     step = LineMap(family) if isinstance(family, Problem) else family
     if not callable(step):
@@ -127,30 +131,40 @@ def bifurcation_diagram(
             f"family must be a Problem or a function (x, parameter), got {type(family).__name__}."
         )
     slope = chain_slope(step)
+    if slope is None and not is_jitted(step):
+        return _diagram(values, _follow_all(step, x, values, wait, size))
+    points = np.empty((size, values.size))
     if slope is not None:
         run_replicas(
             lambda part: _follow_chain(*slope, x[part], values[part], wait, points[:, part]),
             values.size,
         )
-    elif is_jitted(step):
+    else:
         run_replicas(
             lambda part: _follow(step, x[part], values[part], wait, points[:, part]), values.size
         )
-    else:
-        with np.errstate(over="ignore", invalid="ignore"):
-            for _ in range(wait):
-                x = step(x, values)
-            for row in points:
-                x = step(x, values)
-                row[:] = x
-    return _diagram(values, points.T.copy())
+    return _diagram(values, points)
 
 
-def _diagram(values: Array, kept: Array) -> BifurcationDiagram:
-    """Return the diagram of the kept points, shape (P, keep) or (P, keep, D)."""
-    diverged = np.asarray(~(np.abs(kept) < CEILING).reshape(values.size, -1).all(axis=1))
+def _diagram(values: Array, points: Array) -> BifurcationDiagram:
+    """Return the diagram of the kept points, shape (keep, P) or (keep, P, D)."""
+    kept = np.moveaxis(points, 0, 1).copy()
+    diverged = np.asarray(~(np.abs(kept) < MAP_CEILING).reshape(values.size, -1).all(axis=1))
     kept[diverged] = np.nan
     return BifurcationDiagram(parameters=values, points=kept, diverged=diverged)
+
+
+def _follow_all(
+    step: Callable[..., Any], x: Array, parameters: Array, transient: int, keep: int
+) -> Array:
+    """Iterate a map for all parameters together; return the points after the transient."""
+    points = np.empty((keep, *x.shape))
+    with np.errstate(over="ignore", invalid="ignore"):
+        for i in range(-transient, keep):
+            x = step(x, parameters)
+            if i >= 0:
+                points[i] = x
+    return points
 
 
 def _in_space(problem: Problem, values: Array, start: Array) -> bool:
@@ -163,20 +177,6 @@ def _in_space(problem: Problem, values: Array, start: Array) -> bool:
             "LineMap(problem) for the second."
         )
     return start.shape in {(dimension,), (1, dimension), (values.size, dimension)}
-
-
-def _diagram_in_space(
-    problem: Problem, values: Array, start: Array, wait: int, size: int
-) -> BifurcationDiagram:
-    """Follow gradient descent at all step sizes together."""
-    x = np.broadcast_to(start, (values.size, problem.n_parameters))
-    kept = np.empty((values.size, size, problem.n_parameters))
-    with np.errstate(over="ignore", invalid="ignore"):
-        for i in range(-wait, size):
-            x = x - values[:, None] * problem.gradient(x)
-            if i >= 0:
-                kept[:, i] = x
-    return _diagram(values, kept)
 
 
 @njit(nogil=True)

@@ -11,18 +11,19 @@ from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 
 from stabcore import _validation as check
+from stabcore._constants import EPSILON
 from stabcore._validation import Array
-from stabcore.descent.cycles import refine_orbit
-from stabcore.descent.diagrams import SAME
-from stabcore.descent.lines import (
-    EPS,
-    LineMap,
-    MapLike,
-    ScalarMap,
-    as_scalar_map,
-    refine_cycle,
+from stabcore.descent._certificates import transfer
+from stabcore.descent._shooting import (
+    Dynamics,
+    Solutions,
+    in_space,
+    iterate,
+    on_line,
+    repeats_after,
+    solve,
 )
-from stabcore.descent.map import gd_jacobian
+from stabcore.descent.lines import LineMap, MapLike, as_scalar_map
 from stabcore.problems.base import Problem
 
 FEIGENBAUM = 4.669201609102990  # the limit of the ratios of period doublings
@@ -64,6 +65,13 @@ class PeriodDoublings:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         return np.array(self.step_sizes, dtype=dtype)
 
+    def __str__(self) -> str:
+        """Return a table: the period that loses its stability, where, and the error."""
+        lines = ["period  loses its stability at   error"]
+        for cycle, value, error in zip(self.cycles, self.step_sizes, self.errors, strict=True):
+            lines.append(f"{len(cycle):6d}  {value:<23.15g}  {error:.0e}")
+        return "\n".join(lines)
+
     @property
     def ratios(self) -> Array:
         """(η_i − η_{i−1}) / (η_{i+1} − η_i), shape (n − 2,); they tend to 4.669201609."""
@@ -98,14 +106,12 @@ def period_doublings(
 ) -> PeriodDoublings:
     r"""Return the first step sizes of the period-doubling cascade.
 
-    The cycle is followed by Newton's method on all its points, and the step size at which its
-    multiplier is −1 by secants. The cycle of twice the period just beyond is found by iteration,
-    and where to look for the next doubling follows from Feigenbaum's constant.
+    From the isolated minimum near the start the stable cycle is continued in the step size, by
+    Newton's method on all its points, until a multiplier leaves the unit circle, and that must be
+    at −1. The cycle of twice the period just beyond is found by iteration, and where to look for
+    the next doubling follows from Feigenbaum's constant. The first value is 2/λ_max of the Hessian.
 
     With a start of shape (D,) this happens in the space of a problem's parameters, without a line.
-    From the isolated minimum near the start the stable cycle is continued in the step size until a
-    multiplier leaves the unit circle, and that must be at −1. The first value is 2/λ_max of the
-    Hessian.
 
     Source: standard; first value 2/k for chains and √5 − 1 for the second of the scalar
     factorisation: our derivation.
@@ -159,145 +165,46 @@ def period_doublings(
     if isinstance(problem, Problem) and np.ndim(start) > 0:
         if first is not None:
             raise ValueError("first must not be given with a start of shape (D,): it is computed.")
-        return _doublings_in_space(problem, total, start)
-    family = as_scalar_map(problem)
-    points = np.array([check.real("start", start)])
-    if first is not None:
-        guess = check.real("first", first)
-    elif isinstance(family, LineMap):
-        points, guess = _first_flip(family, points)
+        dynamics = in_space(problem)
+        point = check.finite_array("start", start, ndim=1)
+        points = check.parameters("start", point, problem.n_parameters)[None]
     else:
-        raise ValueError("first must be given for a map that does not come from a problem.")
+        family = as_scalar_map(problem)
+        if first is None and not isinstance(family, LineMap):
+            raise ValueError("first must be given for a map that does not come from a problem.")
+        dynamics = on_line(family)
+        points = np.array([[check.real("start", start)]])
+    if first is None:
+        points, steepest = _isolated_minimum(dynamics, points)
+        guess = 1.9 / steepest  # where the minimum is still stable
+        window = 0.4 / steepest  # about as far as the next doubling
+    else:
+        guess = check.real("first", first)
+        window = 0.2 * abs(guess)
     values, errors, cycles = [], [], []
-    window = 0.2 * abs(guess)  # about as far as the next doubling
     for _ in range(total):
-        value, error, points = _flip(family, points, guess, window)
+        value, error, points, direction = _flip(dynamics, points, guess, window)
         values.append(value)
         errors.append(error)
-        cycles.append(points)
+        cycles.append(points if np.ndim(start) > 0 else points[:, 0])
         if len(values) > 1:
             window = (value - values[-2]) / FEIGENBAUM
         if len(values) < total:
-            guess, points = _doubled(family, points, value, window)
+            guess, points = _doubled(dynamics, points, direction, value, window)
     return PeriodDoublings(
         step_sizes=np.array(values), errors=np.array(errors), cycles=tuple(cycles)
     )
 
 
-def _first_flip(line: LineMap, points: Array) -> tuple[Array, float]:
-    """Return the minimum on the line near the start, and 2 / its curvature."""
-    x = points.copy()
-    for _ in range(100):
-        curvature = float(line.curvature(x)[0])
-        if curvature <= 0:
-            break
-        change = line.slope(x) / curvature
-        x = x - change
-        if abs(change[0]) <= 4 * EPS * (1 + abs(x[0])):
-            return x, 2 / float(line.curvature(x)[0])
-    raise ValueError(
-        f"no minimum with positive curvature was found from start = {points[0]:g}; "
-        "pass a start closer to it."
-    )
-
-
-def _multiplier(family: ScalarMap, points: Array, parameter: float) -> tuple[float, Array]:
-    """Return the multiplier of the cycle near a guess, and its points; NaN if there is none."""
-    cycle, derivatives, converged = refine_cycle(family, points, parameter)
-    return (float(derivatives.prod()) if converged else float("nan")), cycle
-
-
-def _flip(
-    family: ScalarMap, points: Array, guess: float, window: float
-) -> tuple[float, float, Array]:
-    """Return the parameter near a guess where the multiplier is −1, its error, and the cycle."""
-    value, following = guess, guess + 1e-3 * window
-    multiplier, points = _multiplier(family, points, value)
-    slope, previous = float("nan"), float("inf")
-    for _ in range(50):
-        other, moved = _multiplier(family, points, following)
-        if abs(following - value) > 1e-6 * window:  # else rounding would decide the slope
-            slope = (other - multiplier) / (following - value)
-        value, multiplier, points = following, other, moved
-        if not np.isfinite(slope * multiplier) or slope == 0:
-            break
-        step = -(multiplier + 1) / slope
-        if abs(step) <= EPS * abs(value) or previous / 2 <= abs(step) < 1e-6 * window:
-            return value, *_flip_error(family, points, value, slope)
-        following, previous = value + step, abs(step)
-    raise ValueError(
-        f"the multiplier of the cycle of period {points.size} could not be brought to -1 near "
-        f"{guess:g}; pass start and first closer to the first doubling, or a smaller count."
-    )
-
-
-def _flip_error(
-    family: ScalarMap, points: Array, value: float, slope: float
-) -> tuple[float, Array]:
-    """Return the scatter of the multiplier at neighbouring floats, over its slope."""
-    offsets = EPS * abs(value) * np.arange(-4, 5)
-    near = [_multiplier(family, points, value + offset)[0] for offset in offsets]
-    noise = np.abs(np.array(near) + 1 - slope * offsets).max()
-    return float(noise / abs(slope) + EPS * abs(value)), points
-
-
-def _doubled(family: ScalarMap, points: Array, value: float, window: float) -> tuple[float, Array]:
-    """Return a parameter beyond a doubling, and the stable cycle of twice the period there."""
-    period = 2 * points.size
-    # Half-way to the next doubling the new cycle is about as stable as it can be.
-    for fraction in (0.5, 0.7, 0.35, 0.2, 0.1, 0.05):
-        parameter = value + fraction * window
-        orbit = _settle(family, points[0], parameter, period)
-        multiplier, cycle = _multiplier(family, orbit, parameter)
-        half = points.size
-        apart = np.abs(cycle - np.roll(cycle, half)).max() > SAME * (1 + np.abs(cycle).max())
-        if abs(multiplier) < 1 and apart:
-            return parameter, cycle
-    raise ValueError(
-        f"no stable cycle of period {period} follows the doubling at {value:.12g}: the flip is "
-        "subcritical, or the count is too large for double precision."
-    )
-
-
-def _settle(family: ScalarMap, x: float, parameter: float, period: int) -> Array:
-    """Return one turn of the orbit of a neighbour of x, after a transient of 64 turns."""
-    orbit = np.empty(period)
-    orbit[-1] = x + 1e-3 * (1 + abs(x))
-    with np.errstate(over="ignore", invalid="ignore"):
-        for _ in range(64):
-            for i in range(period):
-                orbit[i] = family(orbit[i - 1], parameter)
-    return orbit
-
-
-def _doublings_in_space(problem: Problem, total: int, start: ArrayLike) -> PeriodDoublings:
-    """Return the cascade that begins at an isolated minimum near the start, shape (D,)."""
-    point = check.finite_array("start", start, ndim=1)
-    points = check.parameters("start", point, problem.n_parameters)[None]
-    points, steepest = _isolated_minimum(problem, points)
-    guess = 1.9 / steepest  # where the minimum is still stable
-    window = 0.4 / steepest  # about as far as the next doubling
-    values, errors, cycles = [], [], []
-    for _ in range(total):
-        value, error, points, direction = _flip_in_space(problem, points, guess, window)
-        values.append(value)
-        errors.append(error)
-        cycles.append(points)
-        if len(values) > 1:
-            window = (value - values[-2]) / FEIGENBAUM
-        if len(values) < total:
-            guess, points = _doubled_in_space(problem, points, direction, value, window)
-    return PeriodDoublings(
-        step_sizes=np.array(values), errors=np.array(errors), cycles=tuple(cycles)
-    )
-
-
-def _isolated_minimum(problem: Problem, points: Array) -> tuple[Array, float]:
+def _isolated_minimum(dynamics: Dynamics, points: Array) -> tuple[Array, float]:
     """Return the isolated minimum near a guess, shape (1, D), and the largest curvature there."""
-    minimum, converged = refine_orbit(problem, 1.0, points)
-    curvatures = np.linalg.eigvalsh(problem.hessian(minimum[0])) if converged else np.zeros(1)
+    solution = solve(dynamics, 1.0, points[None])
+    curvatures = np.zeros(1)
+    if _converged(solution):  # a fixed point at every step size
+        (derivative,) = solution.derivatives[0]
+        curvatures = np.linalg.eigvalsh(np.eye(dynamics.dimension) - derivative)
     if curvatures[0] > FLAT * curvatures[-1]:
-        return minimum, float(curvatures[-1])
+        return solution.points[0], float(curvatures[-1])
     if curvatures[-1] > 0 and curvatures[0] >= -FLAT * curvatures[-1]:
         raise ValueError(
             "the minimum near start is not isolated: its smallest curvature is 0, a multiplier is "
@@ -310,75 +217,97 @@ def _isolated_minimum(problem: Problem, points: Array) -> tuple[Array, float]:
     )
 
 
-def _leading(problem: Problem, points: Array, rate: float) -> tuple[complex, Array, Array]:
+def _converged(solution: Solutions) -> bool:
+    """Return whether the one guess led to a cycle."""
+    scale = 1 + np.abs(solution.points[0]).max()
+    return bool(solution.gaps[0] <= 1e-12 * scale)
+
+
+def _leading(dynamics: Dynamics, points: Array, parameter: float) -> tuple[complex, Array, Array]:
     """Return the multiplier of largest modulus near a guess, its direction, and the cycle."""
-    # NaN where the guess leads to no cycle, or to one of half the period.
-    cycle, converged = refine_orbit(problem, rate, points)
-    half = np.roll(cycle, len(cycle) // 2, axis=0)
-    merged = len(cycle) > 1 and np.abs(cycle - half).max() <= SAME * (1 + np.abs(cycle).max())
-    if merged or not converged:
-        return complex("nan"), np.full(problem.n_parameters, np.nan), cycle
-    product = np.eye(problem.n_parameters)
-    for factor in gd_jacobian(problem, cycle, rate):
-        product = factor @ product
-    eigenvalues, vectors = np.linalg.eig(product)
-    first = int(np.abs(eigenvalues).argmax())
-    return complex(eigenvalues[first]), vectors[:, first].real, cycle
+    # NaN where the guess leads to no cycle, or to one of a smaller period.
+    solution = solve(dynamics, parameter, points[None])
+    cycle = solution.points[0]
+    if not _converged(solution) or repeats_after(cycle) < len(cycle):
+        return complex("nan"), np.full(dynamics.dimension, np.nan), cycle
+    values, vectors = np.linalg.eig(transfer(solution.derivatives[0]))
+    first = int(np.abs(values).argmax())
+    return complex(values[first]), vectors[:, first].real, cycle
 
 
-def _flip_in_space(
-    problem: Problem, points: Array, guess: float, window: float
+def _flip(
+    dynamics: Dynamics, points: Array, guess: float, window: float
 ) -> tuple[float, float, Array, Array]:
     """Return where a stable cycle has the multiplier −1, the error, the cycle, the direction."""
-    low = high = guess
-    for _ in range(8 * MARCH):  # until the modulus of a multiplier passes 1
-        multiplier, _, following = _leading(problem, points, high)
-        if not abs(multiplier) < 1:
-            break
-        points, low, high = following, high, high + window / 8
-    if not abs(multiplier) >= 1:
-        raise ValueError(
-            f"the stable cycle of period {len(points)} could not be followed from "
-            f"{guess:.12g} to a doubling: it ends near {high:.6g}, or stays stable beyond."
-        )
+    points, low, high = _bracket(dynamics, points, guess, window)
 
-    def excess(rate: float) -> float:
-        return abs(_leading(problem, points, rate)[0]) - 1
+    latest = points
 
-    value = brentq(excess, low, high, xtol=EPS * high, rtol=4 * EPS)
-    multiplier, direction, cycle = _leading(problem, points, value)
+    def excess(parameter: float) -> float:
+        nonlocal latest
+        multiplier, _, latest = _leading(dynamics, latest, parameter)
+        if np.isnan(multiplier):
+            raise ValueError(_lost(len(points), guess, parameter))
+        return abs(multiplier) - 1
+
+    value = brentq(excess, low, high, xtol=EPSILON * abs(high), rtol=4 * EPSILON)
+    multiplier, direction, cycle = _leading(dynamics, latest, value)
     if not abs(multiplier + 1) < 1e-4:
         raise ValueError(
             f"the cycle of period {len(points)} loses its stability at {value:.12g}, but not by a "
             f"period doubling: the multiplier {multiplier:.4g} leaves the unit circle; "
             "a smaller count returns the doublings before it."
         )
-    # The scatter of the multiplier at neighbouring floats over its slope, as in one dimension.
+    # The scatter of the multiplier at neighbouring floats over its slope.
     width = 1e-3 * window
     slope = excess(value + width) / width
-    offsets = EPS * value * np.arange(-4, 5)
+    offsets = EPSILON * abs(value) * np.arange(-4, 5)
     noise = max(abs(excess(value + offset) - slope * offset) for offset in offsets)
-    return value, noise / abs(slope) + EPS * value, cycle, direction
+    return value, noise / abs(slope) + EPSILON * abs(value), cycle, direction
 
 
-def _doubled_in_space(
-    problem: Problem, points: Array, direction: Array, value: float, window: float
+def _bracket(
+    dynamics: Dynamics, points: Array, guess: float, window: float
+) -> tuple[Array, float, float]:
+    """Return a stable cycle near a guess, its parameter, and one at which it is not stable."""
+    multiplier, _, following = _leading(dynamics, points, guess)
+    stable = abs(multiplier) < 1
+    near, ahead = guess, window / 8 if stable else -window / 8
+    for _ in range(8 * MARCH):  # until the modulus of a multiplier passes 1
+        if np.isnan(multiplier):
+            break
+        points, before, near = following, near, near + ahead
+        multiplier, _, following = _leading(dynamics, points, near)
+        if stable and abs(multiplier) >= 1:
+            return points, before, near
+        if not stable and abs(multiplier) < 1:
+            return following, near, before
+    raise ValueError(_lost(len(points), guess, near))
+
+
+def _lost(period: int, guess: float, near: float) -> str:
+    """Return what went wrong."""
+    return (
+        f"the stable cycle of period {period} could not be followed from {guess:.12g} to a "
+        f"doubling: it ends near {near:.6g}, or keeps its stability; pass start and first closer "
+        "to the first doubling, or a smaller count."
+    )
+
+
+def _doubled(
+    dynamics: Dynamics, points: Array, direction: Array, value: float, window: float
 ) -> tuple[float, Array]:
-    """Return a step size beyond a doubling, and the stable cycle of twice the period there."""
+    """Return a parameter beyond a doubling, and the stable cycle of twice the period there."""
     period = 2 * len(points)
+    neighbour = points[0] + 1e-3 * (1 + np.abs(points[0]).max()) * direction
+    # Half-way to the next doubling the new cycle is about as stable as it can be.
     for fraction in (0.5, 0.7, 0.35, 0.2, 0.1, 0.05):
-        rate = value + fraction * window
-        orbit = np.empty((period, problem.n_parameters))
-        orbit[-1] = points[0] + 1e-3 * (1 + np.abs(points[0]).max()) * direction
+        parameter = value + fraction * window
         with np.errstate(over="ignore", invalid="ignore"):
-            for t in range(64 * period):
-                before = orbit[(t - 1) % period]
-                orbit[t % period] = before - rate * problem.gradient(before)
-        if not np.isfinite(orbit).all():
-            continue
-        multiplier, _, cycle = _leading(problem, orbit, rate)
+            orbit = iterate(dynamics, neighbour, parameter, 64 * period + 1)[-period:]
+        multiplier, _, cycle = _leading(dynamics, orbit, parameter)
         if abs(multiplier) < 1:
-            return rate, cycle
+            return parameter, cycle
     raise ValueError(
         f"no stable cycle of period {period} follows the doubling at {value:.12g}: the flip is "
         "subcritical, or the count is too large for double precision."

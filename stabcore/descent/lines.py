@@ -15,7 +15,6 @@ invariant line, or off it, is followed in the space of its parameters: pass a st
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias, cast
 
@@ -25,10 +24,6 @@ from numpy.typing import ArrayLike, NDArray
 from stabcore import _validation as check
 from stabcore._validation import Array
 from stabcore.problems.base import Problem, declared_product
-
-CEILING = 1e100  # an orbit beyond it has diverged
-
-EPS = float(np.finfo(float).eps)
 
 
 class ScalarMap(Protocol):
@@ -171,8 +166,8 @@ class BalancedChain:
 
 def _power(x: Array, exponent: int) -> Array:
     """Return x^exponent by multiplication, which is much faster than the general power."""
-    result = np.ones_like(x)
-    for _ in range(exponent):
+    result = x if exponent else np.ones_like(x)
+    for _ in range(exponent - 1):
         result = result * x
     return result
 
@@ -213,61 +208,3 @@ def as_scalar_map(value: MapLike) -> ScalarMap:
             "see ScalarMap."
         )
     return value
-
-
-def refine_cycle(family: ScalarMap, points: Array, parameter: float) -> tuple[Array, Array, bool]:
-    r"""Return the cycle near a guess by Newton's method on all its points together.
-
-    With F_i = G(x_i) − x_{i+1} and g_i = G'(x_i) the corrections satisfy δ_{i+1} = g_i δ_i + F_i,
-    which closes after one turn.
-
-    Source: standard (multiple shooting).
-
-    Parameters
-    ----------
-    family : ScalarMap
-    points : array, shape (p,)
-        The guess, in the order of the orbit.
-    parameter : float
-
-    Returns
-    -------
-    points, derivatives : arrays, shape (p,)
-        The cycle and G' at its points, whose product is the multiplier.
-    converged : bool
-
-    Examples
-    --------
-    >>> cycle, derivatives, converged = refine_cycle(BalancedChain(2), np.array([0.7, 1.1]), 1.2)
-    >>> float(derivatives.prod().round(12)), converged  # 9 − 2(1 + η)²
-    (-0.68, True)
-    """
-    with np.errstate(over="ignore", invalid="ignore"):
-        return _newton(family, np.array(points, dtype=float), parameter)
-
-
-def _newton(family: ScalarMap, x: Array, parameter: float) -> tuple[Array, Array, bool]:
-    """Correct all points until rounding has the last word."""
-    slopes = family.derivative(x, parameter)
-    previous = math.inf
-    for _ in range(50):
-        gaps = family(x, parameter) - np.roll(x, -1)
-        constant = 0.0
-        for gap, slope in zip(gaps.tolist(), slopes.tolist(), strict=True):
-            constant = slope * constant + gap
-        closing = 1 - float(slopes.prod())
-        if closing == 0 or not math.isfinite(constant):
-            return x, slopes, False
-        corrections = [constant / closing]
-        for gap, slope in zip(gaps.tolist()[:-1], slopes.tolist()[:-1], strict=True):
-            corrections.append(slope * corrections[-1] + gap)
-        size = float(np.abs(corrections).max())
-        if not math.isfinite(size):
-            return x, slopes, False
-        x = x + corrections
-        slopes = family.derivative(x, parameter)
-        small = size < 1e-9 * (1 + float(np.abs(x).max()))
-        if small and (size == 0 or size >= previous / 2):
-            return x, slopes, True
-        previous = size
-    return x, slopes, False

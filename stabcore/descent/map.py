@@ -34,7 +34,7 @@ def gd_map(problem: Problem, theta: Array, step_size: float) -> Array:
     """
     check.instance("problem", problem, Problem)
     point = check.parameters("theta", theta, problem.n_parameters)
-    return point - check.step_size(step_size) * problem.gradient(point)
+    return gd_step(problem, point, check.step_size(step_size))
 
 
 @check.public()
@@ -62,7 +62,7 @@ def gd_jacobian(problem: Problem, theta: Array, step_size: float) -> Array:
     """
     check.instance("problem", problem, Problem)
     point = check.parameters("theta", theta, problem.n_parameters)
-    return np.eye(problem.n_parameters) - check.step_size(step_size) * problem.hessian(point)
+    return gd_derivative(problem, point, check.step_size(step_size))
 
 
 @check.public()
@@ -149,3 +149,13 @@ def bad_step_sizes(
     common = spectra[0][(distance < tolerance) & (spectra[0] > tolerance)]
     distinct = common[np.diff(common, prepend=-np.inf) > tolerance]
     return np.sort(1 / distinct)
+
+
+def gd_step(problem: Problem, theta: Array, rate: float | Array) -> Array:
+    """Return θ − η∇L(θ): the step that everything here takes, without a look at the arguments."""
+    return np.asarray(theta - rate * problem.gradient(theta))
+
+
+def gd_derivative(problem: Problem, theta: Array, rate: float | Array) -> Array:
+    """Return I − η∇²L(θ), without a look at the arguments."""
+    return np.asarray(np.eye(problem.n_parameters) - rate * problem.hessian(theta))

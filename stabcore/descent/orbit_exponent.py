@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 
 from stabcore import _validation as check
+from stabcore._constants import MAP_CEILING
 from stabcore._validation import Array
-from stabcore.descent.cycles import find_cycles
-from stabcore.descent.lines import CEILING, EPS, MapLike, ScalarMap, as_scalar_map, refine_cycle
+from stabcore.descent._certificates import certified
+from stabcore.descent._shooting import Dynamics, in_space, iterate, on_line, solve
+from stabcore.descent.lines import MapLike, as_scalar_map
 from stabcore.exponent import Exponent, ExponentWarning
 from stabcore.problems.base import Problem
 
 LONGEST_PERIOD = 128  # of a stable cycle that `map_exponent` recognises
+
+ALIGNMENT = 200  # steps before the average in which tangent vectors turn to the largest growth
 
 
 @check.public()
@@ -94,84 +97,78 @@ def map_exponent(
     count = check.integer("replicas", replicas, minimum=2)
     generator = check.generator(rng)
     if isinstance(family, Problem) and np.ndim(start) > 0:
-        rate = check.step_size(parameter, "parameter")
+        dynamics = in_space(family)
+        value = check.step_size(parameter, "parameter")
         point = check.finite_array("start", start, ndim=1)
         check.parameters("start", point, family.n_parameters)
-        return _exponent_in_space(family, rate, _nearby(point, count, generator), wait, length)
-    line = as_scalar_map(family)
-    value = check.real("parameter", parameter)
-    x = _nearby(np.array(check.real("start", start)), count, generator)
-    return _exponent_on_line(line, value, x, wait, length)
+    else:
+        dynamics = on_line(as_scalar_map(family))
+        value = check.real("parameter", parameter)
+        point = np.array([check.real("start", start)])
+    starts = np.stack([point] * count)
+    starts[1:] += 1e-3 * (1 + np.abs(point)) * generator.uniform(-1, 1, (count - 1, point.size))
+    return _exponent(dynamics, value, starts, wait, length)
 
 
-def _nearby(start: Array, count: int, rng: np.random.Generator) -> Array:
-    """Return the start and count − 1 neighbours of it, shape (count, ...)."""
-    starts = np.stack([start] * count)
-    starts[1:] += 1e-3 * (1 + np.abs(start)) * rng.uniform(-1, 1, size=(count - 1, *start.shape))
-    return starts
-
-
-def _exponent_on_line(
-    family: ScalarMap, value: float, x: Array, wait: int, length: int
+def _exponent(
+    dynamics: Dynamics, parameter: float, points: Array, wait: int, length: int
 ) -> Exponent:
-    """Return the exponent of a one-dimensional map from starts x, shape (R,)."""
-    halves = np.zeros((2, x.size))
-    with np.errstate(over="ignore", invalid="ignore"):
-        for _ in range(wait):
-            x = family(x, value)
-        _require_orbit(getattr(family, "smooth", None), x, value)
-        stable = _stable_cycle_exponent(family, float(x[0]), value)
-        if stable is not None:
-            return stable
-        for t in range(length):
-            halves[2 * t // length] += np.log(np.abs(family.derivative(x, value)))
-            x = family(x, value)
-        _require_orbit(getattr(family, "smooth", None), x, value)
-    return _time_average(halves, length)
-
-
-def _exponent_in_space(
-    problem: Problem, rate: float, points: Array, wait: int, length: int
-) -> Exponent:
-    """Return the largest exponent of gradient descent from points of shape (R, D)."""
-    tangents = np.random.default_rng(0).normal(size=points.shape)  # any will do, but not a zero
+    """Return the largest exponent of the orbits of points of shape (R, D)."""
+    tangents = np.random.default_rng(0).normal(size=(*points.shape, 1))  # any but a zero will do
     halves = np.zeros((2, len(points)))
     with np.errstate(all="ignore"):
         for t in range(-wait, length):
             if t == 0:
-                _require_orbit(problem.smooth, points, rate)
-                stable = _stable_orbit_exponent(problem, points[0], rate)
+                _require_orbit(dynamics, points, parameter)
+                stable = _stable_cycle_exponent(dynamics, points[0], parameter)
                 if stable is not None:
                     return stable
-            tangents = tangents - rate * (problem.hessian(points) @ tangents[..., None])[..., 0]
-            points = points - rate * problem.gradient(points)
-            growth = np.linalg.norm(tangents, axis=-1)
-            tangents = tangents / growth[:, None]
+            if t >= -ALIGNMENT:
+                tangents = dynamics.derivative(points, parameter) @ tangents
+                growth = np.sqrt((tangents * tangents).sum(axis=1, keepdims=True))
+                tangents = tangents / growth
+            points = dynamics.step(points, parameter)
             if t >= 0:
-                halves[2 * t // length] += np.log(growth)
-        _require_orbit(problem.smooth, points, rate)
+                halves[2 * t // length] += np.log(growth[:, 0, 0])
+        _require_orbit(dynamics, points, parameter)
     if not np.isfinite(halves).all():
         raise ValueError(
-            f"the derivative along the orbit is 0 or no number at parameter {rate:g}; "
+            f"the derivative along the orbit is 0 or no number at parameter {parameter:g}; "
             "choose another start or step size."
         )
     return _time_average(halves, length)
 
 
-def _stable_orbit_exponent(problem: Problem, point: Array, rate: float) -> Exponent | None:
+def _require_orbit(dynamics: Dynamics, points: Array, parameter: float) -> None:
+    """Refuse orbits that diverged or died."""
+    if not (np.abs(points) < MAP_CEILING).all():
+        raise ValueError(
+            f"the orbit diverges at parameter {parameter:g}; choose another start, or a parameter "
+            "at which orbits stay bounded."
+        )
+    if not dynamics.alive(points).all():
+        raise ValueError(
+            f"the orbit leaves the domain of smoothness at parameter {parameter:g}: a ReLU died, "
+            "and the map is the identity from then on."
+        )
+
+
+def _stable_cycle_exponent(dynamics: Dynamics, point: Array, parameter: float) -> Exponent | None:
     """Return log|leading multiplier|/p if an orbit is settling on a stable cycle, else None."""
-    window = np.stack([point] * (2 * LONGEST_PERIOD))
-    for t in range(1, len(window)):
-        window[t] = window[t - 1] - rate * problem.gradient(window[t - 1])
+    window = iterate(dynamics, point, parameter, 2 * LONGEST_PERIOD)
     scale = 1 + np.abs(window).max()
     gaps = (np.abs(window[p:] - window[:-p]).max() for p in range(1, LONGEST_PERIOD + 1))
     period = next((p for p, gap in enumerate(gaps, start=1) if gap <= 1e-4 * scale), None)
     if period is None:
         return None
-    cycles = find_cycles(problem, rate, period, starts=window[-1:], transient=0).stable
-    if not cycles or np.abs(cycles[0].points - window[-1]).max(axis=1).min() > 1e-2 * scale:
+    guess = window[-period:]
+    (points,), _, (gap,) = solve(dynamics, parameter, guess[None])
+    if not gap <= 1e-12 * scale or np.abs(points - guess).max() > 1e-2 * scale:
         return None
-    leading, error = float(abs(cycles[0].multipliers[0])), cycles[0].multiplier_error
+    cycle = certified(dynamics, parameter, points, np.random.default_rng(0))
+    if cycle.stability != "stable":
+        return None
+    leading, error = float(abs(cycle.multipliers[0])), cycle.multiplier_error
     value = _log(leading) / period
     return Exponent(
         value=value,
@@ -181,51 +178,6 @@ def _stable_orbit_exponent(problem: Problem, point: Array, rate: float) -> Expon
         method=f"stable cycle of period {period}",
         evaluations=period,
     )
-
-
-def _require_orbit(
-    smooth: Callable[[Array], NDArray[np.bool_]] | None, x: Array, parameter: float
-) -> None:
-    """Refuse orbits that diverged or died."""
-    if not (np.abs(x) < CEILING).all():
-        raise ValueError(
-            f"the orbit diverges at parameter {parameter:g}; choose another start, or a parameter "
-            "at which orbits stay bounded."
-        )
-    if smooth is not None and not smooth(x).all():
-        raise ValueError(
-            f"the orbit leaves the domain of smoothness at parameter {parameter:g}: a ReLU died, "
-            "and the map is the identity from then on."
-        )
-
-
-def _stable_cycle_exponent(family: ScalarMap, x: float, parameter: float) -> Exponent | None:
-    """Return log|multiplier|/p if the orbit of x is settling on a stable cycle, else None."""
-    window = np.full(2 * LONGEST_PERIOD, x)
-    for t in range(1, window.size):
-        window[t] = family(window[t - 1], parameter)
-    scale = 1 + np.abs(window).max()
-    for p in range(1, LONGEST_PERIOD + 1):
-        if np.abs(window[p:] - window[:-p]).max() > 1e-4 * scale:
-            continue
-        points, derivatives, converged = refine_cycle(family, window[-p:], parameter)
-        multiplier = float(np.abs(derivatives).prod())
-        if not converged or multiplier >= 1 or np.abs(points - window[-p:]).max() > 1e-2 * scale:
-            return None
-        # Each factor is known up to the rounding of a point, which changes it by at most as much
-        # as the derivatives at two neighbouring floats differ.
-        beside = family.derivative(points * (1 + 4 * EPS), parameter)
-        error = np.abs(beside - derivatives) + 4 * EPS * (1 + np.abs(derivatives))
-        value = _log(multiplier) / p
-        return Exponent(
-            value=value,
-            lower=_log(float(np.maximum(np.abs(derivatives) - error, 0).prod())) / p,
-            upper=_log(float((np.abs(derivatives) + error).prod())) / p if multiplier else value,
-            kind="deterministic",
-            method=f"stable cycle of period {p}",
-            evaluations=p,
-        )
-    return None
 
 
 def _log(x: float) -> float:

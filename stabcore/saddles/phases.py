@@ -210,7 +210,6 @@ def saddle_grid(
     Examples
     --------
     >>> from stabcore.problems.signals import LabelFlips
-    from stabcore.sampling import SGD, as_method
     >>> grid = saddle_grid(LabelFlips([[0.0], [0.4]]), [0.5, 1.0, 1.5])
     >>> [[str(Phase(k)) for k in row] for row in grid.phases]
     [['Ib', 'Ib', 'Ib'], ['III', 'III', 'Ia']]

@@ -13,8 +13,10 @@ from stabcore import (
     ScalarFactorization,
     find_cycles,
     gd_map,
+    period_doublings,
 )
 from stabcore.descent import (
+    BalancedChain,
     SearchOutcome,
     balanced_two_cycle,
     multipliers,
@@ -161,6 +163,13 @@ def test_chains_have_one_multiplier_along_and_the_others_across():
     assert len(cycles.stable) == 4  # the signs of three factors with positive product
 
 
+@pytest.mark.parametrize("problem", [ScalarFactorization(), ScalarChain(3)])
+def test_newton_converges_from_everywhere_near_a_manifold_of_minima(problem):
+    # Undamped, the directions along the manifold spoil 7 of the 300 starts of each.
+    outcomes = find_cycles(problem, 0.6, 1, transient=0).outcomes
+    assert set(outcomes) == {SearchOutcome.FOUND, SearchOutcome.DUPLICATE}
+
+
 def test_minima_are_not_isolated_and_the_saddle_is():
     cycles = find_cycles(ScalarFactorization(), 0.6, 1)
     (saddle,) = [c for c in cycles if c.isolated]
@@ -301,3 +310,21 @@ def test_a_stable_cycle_of_period_eight_is_found_after_the_transient():
 def test_steep_losses_overflow_in_silence():
     cycles = find_cycles(ScalarChain(40), 0.05, 1, starts=[[1e3] * 40], transient=3)
     assert cycles.outcomes == (SearchOutcome.DIVERGED, SearchOutcome.NOT_CONVERGED)
+
+
+def test_a_line_is_searched_like_a_space():
+    """On the diagonal η = 2 is the third Chebyshev polynomial, with slope 9 at the ends ±√2."""
+    cycles = find_cycles(BalancedChain(2), 2.0, 2, box=(-1.5, 1.5))
+    assert len(cycles) == 3
+    assert {round(abs(cycle.multipliers.item())) for cycle in cycles} == {9, 81}
+    assert str(cycles[0]).startswith("unstable cycle of period 2, multipliers")
+
+
+def test_long_cycles_need_only_their_own_gaps():
+    """A stable 64-cycle from a rough guess; one orbit of it would be stretched by 10^8."""
+    doublings = period_doublings(BalancedChain(2), 7, first=1.0)
+    cycle = doublings.cycles[6][:, None]
+    noise = 1e-7 * np.random.default_rng(0).normal(size=cycle.shape)
+    found, converged = refine_orbit(BalancedChain(2), doublings[6], cycle + noise)
+    assert converged
+    assert found == pytest.approx(cycle, abs=1e-9)

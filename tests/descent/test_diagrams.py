@@ -232,3 +232,10 @@ def test_a_start_that_could_be_of_the_line_or_the_plane_is_refused():
 def test_bad_arguments_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_diagram_says_what_it_holds():
+    text = str(bifurcation_diagram(BalancedChain(2), [0.9, 2.1], 0.9, keep=7))
+    assert (
+        text == "7 points of the orbit at each of 2 parameters from 0.9 to 2.1; 1 orbits diverged"
+    )

@@ -267,3 +267,17 @@ def test_a_cycle_that_stays_stable_has_no_doubling():
     assert period_doublings(LogCosh(), 1, start=[0.3])[0] == pytest.approx(2, abs=1e-14)
     with pytest.raises(ValueError, match="period 2 could not be followed from"):
         period_doublings(LogCosh(), 2, start=[0.3])
+
+
+def test_doublings_print_as_a_table():
+    lines = str(period_doublings(ScalarFactorization(), 2)).splitlines()
+    assert len(lines) == 3
+    assert lines[0].split()[0] == "period"
+    assert lines[2].split()[0] == "2"
+    assert float(lines[2].split()[1]) == pytest.approx(math.sqrt(5) - 1, abs=1e-14)
+
+
+def test_a_guess_beyond_the_doubling_is_good_enough():
+    """The cycle is followed back to where it is stable."""
+    late = period_doublings(BalancedChain(2), 2, first=1.03)
+    assert late.step_sizes == pytest.approx([1.0, math.sqrt(5) - 1], abs=1e-13)

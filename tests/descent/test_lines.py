@@ -12,8 +12,15 @@ from stabcore import (
     ScalarFactorization,
     TwoLayerNetwork,
 )
-from stabcore.descent import BalancedChain, LineMap, balanced_two_cycle, gd_jacobian
-from stabcore.descent.lines import as_scalar_map, refine_cycle
+from stabcore.descent import (
+    BalancedChain,
+    LineMap,
+    balanced_two_cycle,
+    gd_jacobian,
+    multipliers,
+    refine_orbit,
+)
+from stabcore.descent.lines import as_scalar_map
 from stabcore.problems import PiecewiseQuartic
 
 
@@ -71,12 +78,12 @@ def test_a_line_that_the_gradient_leaves_is_refused():
 
 
 def test_refining_a_cycle_reaches_rounding_accuracy():
-    cycle, derivatives, converged = refine_cycle(BalancedChain(2), np.array([0.72, 1.15]), 1.2)
+    cycle, converged = refine_orbit(BalancedChain(2), 1.2, [[0.72], [1.15]])
     assert converged
-    assert cycle == pytest.approx(balanced_two_cycle(1.2), abs=4e-16)
-    assert derivatives.prod() == pytest.approx(9 - 2 * 2.2**2, abs=1e-14)
-    lost = refine_cycle(BalancedChain(2), np.array([1e200, -1e200]), 1.2)
-    assert not lost[2]
+    assert cycle[:, 0] == pytest.approx(balanced_two_cycle(1.2), abs=4e-16)
+    multiplier = multipliers(BalancedChain(2), 1.2, cycle).item()
+    assert multiplier == pytest.approx(9 - 2 * 2.2**2, abs=1e-14)
+    assert not refine_orbit(BalancedChain(2), 1.2, [[1e200], [-1e200]])[1]
 
 
 def test_a_network_of_several_samples_has_a_balanced_line():
