@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-import numpy as np
-
-from stabcore._validation import Array
+from stabcore._constants import EPSILON
 
 __all__ = ["Exponent", "ExponentWarning"]
 
@@ -111,12 +109,6 @@ def _magnitude(x: float) -> int:
     return math.floor(math.log10(abs(x)))
 
 
-def log_abs_one_minus(x: Array) -> Array:
-    """Return log|1 − x| for x ≥ 0, elementwise, also where 1 − x rounds to 1; −∞ at x = 1."""
-    with np.errstate(divide="ignore"):
-        return np.where(x < 0.5, np.log1p(-np.minimum(x, 0.5)), np.log(np.abs(1 - x)))
-
-
 def exact(value: float, error: float, method: str, evaluations: int = 1) -> Exponent:
     """Return the exponent of a closed form whose rounding error is at most `error`."""
     # A value that comes out as exactly 0 or −∞ is taken at its word: the computed factors then
@@ -136,7 +128,7 @@ def exact(value: float, error: float, method: str, evaluations: int = 1) -> Expo
 
 def affine(exponent: Exponent, factor: float, shift: float = 0.0) -> Exponent:
     """Return factor * exponent + shift, factor > 0."""
-    rounding = float(np.finfo(float).eps) * abs(shift)
+    rounding = EPSILON * abs(shift)
     error = exponent.standard_error
     return replace(
         exponent,

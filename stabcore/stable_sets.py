@@ -13,17 +13,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 
 from stabcore import _validation as check
+from stabcore._constants import EPSILON
+from stabcore._log_sums import log_abs_one_minus
 from stabcore._validation import Array
 from stabcore.exponent import Exponent
 
 __all__ = ["StableSet", "stable_set", "negative_steps", "intersection"]  # noqa: RUF022
 
 Interval = tuple[float, float]
-EPSILON = float(np.finfo(float).eps)
+LARGE = 100.0  # an exponent of −∞ takes part in the search for a root with this modulus
+ROOT = 1e-12  # relative width to which a sign change is refined
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +41,8 @@ class StableSet:
         Ascending. An interval of zero width is a point where the exponent is −∞ but which has no
         neighbours in floating point at which it is negative.
     brackets : tuple of (float, float)
-        One per end of an interval inside the domain: the true end lies between these numbers.
+        One per end of an interval inside the domain: the true end lies between these numbers, as
+        surely as the signs of the exponent are known there (a statistical one: 95 %).
     lower, upper : float
         The domain that was searched; `upper` may be infinite.
     resolution : float
@@ -211,13 +215,10 @@ class _LogSum:
 
     def value(self, eta: float) -> float:
         """Return f(η); near a pole from the distance to it, near 0 by log1p."""
-        moved = eta * self.coefficients
         distance = np.abs((eta - self.poles) * self.coefficients)
         if not distance.all():
             return -math.inf
-        near = np.abs(moved) < 0.5
-        logs = np.where(near, np.log1p(-np.where(near, moved, 0.0)), np.log(distance))
-        return float(self.weights @ logs)
+        return float(self.weights @ log_abs_one_minus(eta * self.coefficients, distance))
 
     def slope(self, eta: float) -> float:
         """Return f'(η)."""
@@ -259,8 +260,9 @@ def stable_set(
     """Return where an exponent is negative on [lower, upper], by a scan and refined brackets.
 
     For a family of minima t ↦ θ(t) pass `lambda t: sgd_exponent(minimum(t), step_size, rng=0)`.
-    Every sign change between neighbouring points is refined by bisection, until it is known to
-    one part in 10¹² or the error of the exponent hides the sign; what was reached is `brackets`.
+    Every sign change between neighbouring points is refined to one part in 10¹²; `brackets` are the
+    nearest numbers around it that were found to have a sign that the error of the exponent does not
+    hide.
 
     Parameters
     ----------
@@ -290,39 +292,73 @@ def stable_set(
     low = check.real("lower", lower)
     high = check.real("upper", upper, above=low)
     grid = np.linspace(low, high, check.integer("points", points, minimum=2))
-    values = [exponent(float(t)) for t in grid]
-    negative = [value.value < 0 for value in values]
-    brackets: list[Interval] = []
-    ends = [low] if negative[0] else []
-    for k in range(grid.size - 1):
-        if negative[k] != negative[k + 1]:
-            bracket = _bisect(exponent, float(grid[k]), float(grid[k + 1]), negative[k])
-            brackets.append(bracket)
-            ends.append(sum(bracket) / 2)
-    if negative[-1]:
-        ends.append(high)
+    found = [exponent(float(t)) for t in grid]
+    known = np.array([e.sign is not None for e in found])
+    return scanned(exponent, grid, np.array([e.value for e in found]), known)
+
+
+def scanned(
+    exponent: Callable[[float], Exponent], grid: Array, values: Array, known: NDArray[np.bool_]
+) -> StableSet:
+    """Return where an exponent is negative, from a scan: its values, and where their sign is known.
+
+    Parameters
+    ----------
+    exponent : callable
+        t -> Exponent.
+    grid, values : array, shape (M,)
+    known : array of bool, shape (M,)
+
+    Returns
+    -------
+    StableSet
+    """
+    negative, sure = values < 0, grid[known]
+    lower, upper = float(grid[0]), float(grid[-1])
+    roots, brackets = [], []
+    for k in np.flatnonzero(negative[1:] != negative[:-1]).tolist():
+        low, high = float(grid[k]), float(grid[k + 1])
+        limits = (
+            float(sure[sure <= low].max(initial=lower)),
+            float(sure[sure >= high].min(initial=upper)),
+        )
+        slope = (np.clip(values[k : k + 2], -LARGE, LARGE) @ [-1.0, 1.0]) / (high - low)
+        root, bracket = _crossing(exponent, low, high, limits, float(slope))
+        roots.append(root)
+        brackets.append(bracket)
+    ends = [lower] * bool(negative[0]) + roots + [upper] * bool(negative[-1])
     return StableSet(
         intervals=tuple(zip(ends[::2], ends[1::2], strict=True)),
         brackets=tuple(brackets),
-        lower=low,
-        upper=high,
-        resolution=float(grid[1] - grid[0]),
+        lower=lower,
+        upper=upper,
+        resolution=float(np.diff(grid).max()),
     )
 
 
-def _bisect(
-    exponent: Callable[[float], Exponent], low: float, high: float, negative_low: bool
-) -> Interval:
-    """Shrink (low, high), across which the sign changes, while the sign in the middle is known."""
-    while high - low > 1e-12 * max(abs(low), abs(high)):
-        middle = (low + high) / 2
-        sign = exponent(middle).sign
-        if sign == 0:
-            return middle, middle
-        if sign is None:
-            break
-        if (sign < 0) == negative_low:
-            low = middle
-        else:
-            high = middle
-    return low, high
+def _crossing(
+    exponent: Callable[[float], Exponent],
+    low: float,
+    high: float,
+    limits: Interval,
+    slope: float,
+) -> tuple[float, Interval]:
+    """Return where the sign changes in (low, high), and between which limits it surely does."""
+
+    def value(t: float) -> float:
+        return float(np.clip(exponent(t).value, -LARGE, LARGE))
+
+    root = float(brentq(value, low, high, xtol=1e-300, rtol=ROOT))
+    there = exponent(root)
+    if there.sign == 0:
+        return root, (root, root)
+    blur = min((there.upper - there.lower) / abs(slope), limits[1] - limits[0])
+    bracket = []
+    for limit, expected in zip(limits, (-np.sign(slope), np.sign(slope)), strict=True):
+        spread = max(ROOT * abs(root), blur)
+        end = root
+        while end != limit and exponent(end).sign != expected:
+            end = max(root - spread, limit) if limit < root else min(root + spread, limit)
+            spread *= 2
+        bracket.append(end)
+    return root, (bracket[0], bracket[1])

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from stabcore import _validation as check
+from stabcore._constants import EPSILON
 from stabcore._validation import Array
 from stabcore.problems.base import Problem
 
@@ -144,7 +145,7 @@ def bad_step_sizes(
     points = centre + check.generator(rng).normal(scale=spread, size=(count, size))
     spectra = np.linalg.eigvalsh(problem.hessian(points))
     # Eigenvalues of a symmetric matrix are known to a few roundings of its norm.
-    tolerance = 16 * size * np.finfo(float).eps * np.abs(spectra).max()
+    tolerance = 16 * size * EPSILON * np.abs(spectra).max()
     distance = np.abs(spectra[0][:, None, None] - spectra[None, 1:, :]).min(axis=-1).max(axis=-1)
     common = spectra[0][(distance < tolerance) & (spectra[0] > tolerance)]
     distinct = common[np.diff(common, prepend=-np.inf) > tolerance]

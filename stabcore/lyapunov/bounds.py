@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stabcore import _validation as check
+from stabcore._constants import EPSILON
 from stabcore._validation import Array
 from stabcore.exponent import Exponent
 from stabcore.lyapunov._factors import listed, require_independent_steps, rescaled
-from stabcore.lyapunov._scalars import EPSILON
 from stabcore.lyapunov.closed_forms import LogSum, log_sum
 from stabcore.lyapunov.laws import FiniteLaw, Law, SGDLaw, require_law
 

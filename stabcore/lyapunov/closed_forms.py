@@ -10,7 +10,7 @@ parallel everything is a number: a batch S multiplies by 1 − ηc_S, c_S = (1/B
 the samples of S in the group, and its exponent is E log|1 − ηc_S|, a *log-sum*
 Σ_m w_m log|1 − ηc_m|. When the batch is the whole data set, SGD is GD and λ = μ, a log-sum per
 eigenvalue. Between two of its poles 1/c_m a log-sum is a concave function of η, which is what
-makes *all* its sign changes findable (`stabcore.stability`).
+makes *all* its sign changes findable (`stabcore.stable_sets.negative_steps`).
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ from numpy.typing import NDArray
 from scipy.linalg import eig
 
 from stabcore import _validation as check
+from stabcore._constants import EPSILON
+from stabcore._log_sums import Scalars, largest, mean_log, one_minus
 from stabcore._validation import Array
 from stabcore.exponent import Exponent, affine, exact
 from stabcore.lyapunov._factors import listed
-from stabcore.lyapunov._scalars import Scalars, largest, mean_log, one_minus
 from stabcore.lyapunov.isotropic import isotropic_exponent
 from stabcore.lyapunov.laws import (
     AnyLaw,
@@ -248,7 +249,7 @@ def _spectral_radius(matrix: Array) -> Exponent:
     overlaps = np.abs((left.conj() * right).sum(axis=0))[moduli >= radius * (1 - 1e-6)]
     with np.errstate(divide="ignore"):
         condition = float(np.linalg.norm(matrix, 2) / radius / overlaps.min())
-    error = 4 * np.finfo(float).eps * len(matrix) * condition
+    error = 4 * EPSILON * len(matrix) * condition
     return exact(math.log(radius), error, "closed form")
 
 

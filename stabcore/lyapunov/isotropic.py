@@ -36,8 +36,10 @@ from scipy.optimize import brentq
 from scipy.special import digamma, expit, gammaln, logsumexp
 
 from stabcore import _validation as check
+from stabcore._constants import EPSILON
+from stabcore._log_sums import log_abs_one_minus
 from stabcore._validation import Array
-from stabcore.exponent import Exponent, affine, exact, log_abs_one_minus
+from stabcore.exponent import Exponent, affine, exact
 from stabcore.lyapunov.laws import (
     GaussianInputLaw,
     GaussianMatrixLaw,
@@ -48,7 +50,6 @@ from stabcore.lyapunov.laws import (
 # Log-weights of points, and two numbers at each of them.
 Rule = tuple[Array, Array, Array]
 
-EPSILON = float(np.finfo(float).eps)
 NEGLIGIBLE = 42.0  # e⁻⁴² is 6e-19
 GOAL = 1e-13
 LARGEST = 1e100

@@ -27,11 +27,12 @@ from scipy.optimize import brentq
 from scipy.sparse.linalg import LinearOperator, eigs, gmres
 
 from stabcore import _validation as check
+from stabcore._constants import EPSILON
+from stabcore._log_sums import largest, log_moment, one_minus
 from stabcore._validation import Array
 from stabcore.exponent import Exponent, affine, exact
 from stabcore.lyapunov._factors import listed, relative_powers, require_independent_steps
 from stabcore.lyapunov._perron import SampleMap, perron_level
-from stabcore.lyapunov._scalars import EPSILON, largest, log_moment, one_minus
 from stabcore.lyapunov.closed_forms import scalar_parts
 from stabcore.lyapunov.isotropic import isotropic_moment
 from stabcore.lyapunov.laws import IsotropicLaw, Law, SGDLaw

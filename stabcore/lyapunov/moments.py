@@ -14,10 +14,11 @@ from scipy.ndimage import map_coordinates
 from scipy.optimize import brentq
 
 from stabcore import _validation as check
+from stabcore._constants import EPSILON
+from stabcore._log_sums import largest, log_moment
 from stabcore._validation import Array
 from stabcore.exponent import Exponent, ExponentWarning, affine
 from stabcore.lyapunov._factors import listed, relative_powers, require_independent_steps
-from stabcore.lyapunov._scalars import EPSILON, largest, log_moment
 from stabcore.lyapunov.closed_forms import scalar_parts
 from stabcore.lyapunov.isotropic import isotropic_log_norm, isotropic_moment
 from stabcore.lyapunov.laws import FiniteLaw, IsotropicLaw, Law, SGDLaw

@@ -41,12 +41,12 @@ from fractions import Fraction
 
 import numpy as np
 
+from stabcore._constants import EPSILON
 from stabcore.exponent import Exponent
 from stabcore.lyapunov.laws import FiniteLaw, SGDLaw
 
 Matrix = tuple[Fraction, Fraction, Fraction, Fraction]  # by rows
 
-EPSILON = float(np.finfo(float).eps)
 DIGITS = 100
 CANCELLED = Decimal(10) ** -60  # relative size below which those digits do not suffice
 FIRST_FRACTIONS = 16  # m_k that are always computed as fractions

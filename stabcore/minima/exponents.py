@@ -10,8 +10,9 @@ from numpy.typing import ArrayLike
 
 from stabcore import _validation as check
 from stabcore._constants import EPSILON
+from stabcore._log_sums import log_abs_one_minus
 from stabcore._validation import Array
-from stabcore.exponent import Exponent, exact, log_abs_one_minus
+from stabcore.exponent import Exponent, exact
 from stabcore.lyapunov.automatic import lyapunov_exponent
 from stabcore.lyapunov.laws import SGDLaw
 from stabcore.lyapunov.simulated_products import check_options

@@ -1,4 +1,4 @@
-"""Compiled sums and quadratures behind E log|a + bz|, see `stabcore.signals`."""
+"""Compiled sums and quadratures behind E log|a + bz|, see `stabcore.problems.signals`."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike
 from scipy.special import comb, gammaln, xlogy
 
 from stabcore import _validation as check
-from stabcore._constants import EPSILON
+from stabcore._log_sums import mean_log, shifted
 from stabcore._validation import Array
 from stabcore.exponent import Exponent, exact
 from stabcore.problems._log_means import finite_mean_log
@@ -328,20 +328,7 @@ class FiniteSignal(Signal):
         self.require_single()
         if self.drawn:
             return super().exponent(offset, scale)
-        used = self.weights > 0
-        weights, moved = self.weights[used], scale * self.values[used]
-        factors = np.abs(offset + moved)
-        if (factors == 0).any():
-            return exact(-math.inf, 0.0, self.method, evaluations=factors.size)
-        logs = np.log(factors)
-        if offset != 0:  # keep the digits of a small step
-            small = np.abs(moved) < 0.5 * abs(offset)
-            ratio = np.divide(moved, offset, out=np.zeros_like(moved), where=small)
-            logs = np.where(small, math.log(abs(offset)) + np.log1p(ratio), logs)
-        roundings = np.abs(logs) + 2 * (abs(offset) * (offset != 1) + np.abs(moved)) / factors
-        error = 4 * EPSILON * float(weights @ roundings)
-        value = math.fsum(weights * logs)
-        return exact(value, error, self.method, evaluations=factors.size)
+        return mean_log(shifted(self.weights, offset, scale * self.values), self.method)
 
     def __repr__(self) -> str:
         """Return the size."""

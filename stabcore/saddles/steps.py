@@ -8,17 +8,17 @@ step sizes at which it is negative. (Our derivation.)
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import brentq
 
 from stabcore import _validation as check
-from stabcore._validation import Array
+from stabcore.exponent import Exponent
 from stabcore.problems.signals import FiniteSignal, Signal, as_signal
 from stabcore.saddles.exponents import DIRECTIONS
 from stabcore.sampling import SGD, as_method
-from stabcore.stable_sets import StableSet, intersection, negative_steps
+from stabcore.stable_sets import StableSet, intersection, negative_steps, scanned
 
 MOST_POLES = 5_000  # beyond, sign changes are found by a scan
 
@@ -38,6 +38,8 @@ def contracting_steps(
 
     For laws with at most 5000 values all sign changes are found, by concavity between the poles.
     Other laws are scanned, at 1024 points equally spaced in log η, and the sign changes refined.
+    Where batches are too many to be listed, the ends are statistical: `brackets` are the nearest step
+    sizes at which 95 % confidence intervals decide the sign.
 
     Source: our derivation.
 
@@ -121,29 +123,21 @@ def stable_saddle_steps(
 def _scan(law: Signal, sign: int, decay: float, upper: float | None) -> StableSet:
     """Return where the exponent of a law without poles is negative, by a scan of its step sizes."""
 
-    def value(eta: float | Array) -> Array:
-        eta = np.asarray(eta)
-        return law.mean_log(1 - eta * decay, sign * eta)[0]
+    def exponent(eta: float) -> Exponent:
+        return law.exponent(1 - eta * decay, sign * eta)
 
     # Below `low` the second order in η decides, beyond `end` the logarithm of η.
     mean, second = decay - sign * float(law.mean), float(law.second_moment)
     scale = 1 / math.sqrt(second + decay**2)
     low = 1e-3 * min(scale, max(abs(mean) / second, 1e-6 * scale) if mean else scale)
     end = 4 * scale if upper is None else upper
-    while upper is None and not (value(end * np.array([1.0, 2.0, 4.0])) > 0).all():
+    while upper is None and min(exponent(end * k).value for k in (1, 2, 4)) <= 0:
         end *= 2
     low = min(low, end / 2)
     grid = np.geomspace(low, end, SCAN_POINTS)
-    negative = value(grid) < 0
-    roots = [
-        float(brentq(lambda eta: float(value(eta)), grid[k], grid[k + 1], xtol=1e-300, rtol=1e-13))
-        for k in np.flatnonzero(negative[1:] != negative[:-1])
-    ]
-    ends = [0.0] * bool(negative[0]) + roots + [end] * bool(negative[-1])
-    return StableSet(
-        intervals=tuple(zip(ends[::2], ends[1::2], strict=True)),
-        brackets=tuple((root * (1 - 1e-10), root * (1 + 1e-10)) for root in roots),
-        lower=0.0,
-        upper=end,
-        resolution=float(grid[-1] - grid[-2]),
-    )
+    values, errors = law.mean_log(1 - grid * decay, sign * grid)
+    found = scanned(exponent, grid, values, np.abs(values) > errors)
+    ends = [end for interval in found.intervals for end in interval]
+    if ends and ends[0] == grid[0]:
+        ends[0] = 0.0
+    return replace(found, intervals=tuple(zip(ends[::2], ends[1::2], strict=True)), lower=0.0)

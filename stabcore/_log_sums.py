@@ -1,4 +1,8 @@
-"""Random numbers with finitely many values: their mean logarithm and the logarithms of moments."""
+r"""Sums of weighted logarithms, Σ_m w_m log|a_m|, with a bound on their rounding error.
+
+These are the exponents of everything that commutes: random numbers a with finitely many values.
+`stabcore.problems._log_means` has the same sum compiled, for grids of many laws and steps.
+"""
 
 from __future__ import annotations
 
@@ -8,28 +12,45 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
+from stabcore._constants import EPSILON
 from stabcore._validation import Array
-from stabcore.exponent import Exponent, exact, log_abs_one_minus
+from stabcore.exponent import Exponent, exact
 
 # Weights, logarithms log|a|, and relative errors (in roundings) of random numbers a.
 Scalars = tuple[Array, Array, Array]
-EPSILON = float(np.finfo(float).eps)
+
+
+def log_abs_one_minus(x: Array, distance: Array | None = None) -> Array:
+    """Return log|1 − x|, also where 1 − x rounds to 1; `distance` is |1 − x| if known better."""
+    small = np.abs(x) < 0.5
+    far = np.abs(1 - x) if distance is None else distance
+    with np.errstate(divide="ignore"):
+        return np.where(small, np.log1p(-np.where(small, x, 0.0)), np.log(far))
 
 
 def one_minus(weights: Array, scaled: Array) -> Scalars:
-    """Return the numbers 1 − x for x ≥ 0 with an error of one rounding."""
-    distance = np.abs(1 - scaled)
-    safe = np.where(distance > 0, distance, 1.0)
-    return weights, log_abs_one_minus(scaled), 2 * scaled / safe
+    """Return the numbers 1 − x, x of any sign and with an error of one rounding."""
+    return shifted(weights, 1.0, -scaled)
 
 
-def mean_log(numbers: Scalars) -> Exponent:
+def shifted(weights: Array, offset: float, moved: Array) -> Scalars:
+    """Return the numbers a + x, where a (unless it is 1) and x have an error of one rounding."""
+    factors = np.abs(offset + moved)
+    small = np.abs(moved) < 0.5 * abs(offset)  # keep the digits of a small step
+    ratio = np.divide(moved, offset, out=np.zeros_like(moved), where=small)
+    with np.errstate(divide="ignore"):
+        logs = np.where(small, np.log(np.abs(offset)) + np.log1p(ratio), np.log(factors))
+    safe = np.where(factors > 0, factors, 1.0)
+    return weights, logs, 2 * (abs(offset) * (offset != 1) + np.abs(moved)) / safe
+
+
+def mean_log(numbers: Scalars, method: str = "closed form") -> Exponent:
     """Return Σ w_m log|a_m|."""
     weights, logs, roundings = _where(numbers[0] > 0, numbers)
     if np.isneginf(logs).any():
-        return exact(-math.inf, 0.0, "closed form", evaluations=weights.size)
+        return exact(-math.inf, 0.0, method, evaluations=weights.size)
     error = 4 * EPSILON * float(weights @ (np.abs(logs) + roundings))
-    return exact(math.fsum(weights * logs), error, "closed form", evaluations=weights.size)
+    return exact(math.fsum(weights * logs), error, method, evaluations=weights.size)
 
 
 def log_moment(numbers: Scalars, q: float) -> Exponent:
