@@ -84,10 +84,10 @@ def _refuse_option(name: str, wrong: Iterable[str], options: set[str]) -> None:
             f"{name}() has no option {option!r}: how one trains is said by the method; pass "
             f"SGD({option}=...), in its place or as method=."
         )
-    close = get_close_matches(option, options, n=1, cutoff=0.5)
-    fields = get_close_matches(option, METHOD_FIELDS, n=1, cutoff=0.7)
-    if "method" in options and fields and not close:
-        hint = f"did you mean method=SGD({fields[0]}=...)?"
+    fields = set(METHOD_FIELDS) if "method" in options else set()
+    close = get_close_matches(option, sorted(options | fields), n=1, cutoff=0.5)
+    if close and close[0] not in options:
+        hint = f"did you mean method=SGD({close[0]}=...)?"
     elif close:
         hint = f"did you mean {close[0]!r}?"
     else:

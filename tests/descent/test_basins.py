@@ -33,13 +33,22 @@ PROBLEM = ScalarFactorization()
 class PlainFactorization(ScalarFactorization):
     """The same model, followed like any other problem."""
 
+    def product_model(self):
+        return None
+
 
 class PlainChain(ScalarChain):
     """The same model, followed like any other problem."""
 
+    def product_model(self):
+        return None
+
 
 class PlainPair(ReluPair):
     """The same model, followed like any other problem."""
+
+    def product_model(self):
+        return None
 
 
 def uniform(count, size, reach=2.5, seed=0):
@@ -364,3 +373,25 @@ def test_shapes_and_starts_that_are_not_changed():
 def test_bad_arguments(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+class Ascent(ScalarFactorization):
+    """The factorisation, followed uphill."""
+
+    def gradient(self, theta):
+        return -super().gradient(theta)
+
+
+def test_a_subclass_with_another_gradient_is_followed_by_it():
+    """The compiled loop of its parent would find the minimum."""
+    start = [[1.0, 0.9]]
+    assert endings(ScalarFactorization(), start, 0.3, 500) == Ending.CONVERGED
+    assert endings(Ascent(), start, 0.3, 500) != Ending.CONVERGED
+    assert endings(Ascent(), [[1.0, 1.2]], 0.3, 500) == Ending.DIVERGED
+
+
+def test_a_share_prints_with_its_interval_and_its_counts():
+    starts = [[1.0, 0.9]] * 3 + [[9.0, 9.0]]
+    text = str(converged_fraction(ScalarFactorization(), starts, 0.3, 500))
+    assert text.startswith("0.75 of the runs converge (probability in [0.1941, 0.9937] at 95% ")
+    assert text.endswith(": 3 converged, 1 diverged")

@@ -216,3 +216,15 @@ def test_a_scan_with_replacement_follows_its_exponent():
     assert found.mean_square.intervals[0][1] == mean_square_edge(
         kernel, SGD(batch_size=2, replacement=True)
     )
+
+
+def test_a_table_has_a_line_for_each_notion():
+    lines = str(stable_steps(np.diag([1.0, 4.0]))).splitlines()
+    assert lines == [
+        "GD, mu < 0          (0, 1)",
+        "SGD, lambda < 0     (0, 0.5)",
+        "SGD in mean square  (0, 0.5)",
+    ]
+    reshuffled = stable_steps(np.diag([1.0, 4.0]), SGD(reshuffle=True))
+    assert reshuffled.mean_square is None
+    assert str(reshuffled).splitlines()[2] == "SGD in mean square  not known for reshuffled epochs"

@@ -146,3 +146,19 @@ def test_replacement_reaches_the_exponents_and_the_arcs():
     assert (arcs.contains(s) == (log_sum(np.full(4, 0.25), 0.15 * k, s) < 0)).all()
     with pytest.raises(ValueError, match="replacement"):
         stable_steps(Minimum(kernel, [0.3, 0.7]), SGD(batch_size=2, replacement=False))
+
+
+@pytest.mark.parametrize(
+    ("option", "hint"),
+    [
+        ("batch_size", r"how one trains is said by the method; pass SGD\(batch_size="),
+        ("batch_siez", r"did you mean method=SGD\(batch_size="),
+        ("momentun", r"did you mean method=SGD\(momentum="),
+        ("tolerence", "did you mean 'tolerance'"),
+        ("replicass", "did you mean 'replicas'"),
+        ("colour", "it takes .*tolerance"),
+    ],
+)
+def test_a_wrong_option_is_answered_with_the_closest_right_one(option, hint):
+    with pytest.raises(TypeError, match=rf"stability\(\) has no option '{option}'.*{hint}"):
+        stability(KERNEL, 0.3, **{option: 1})

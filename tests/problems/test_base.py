@@ -13,6 +13,7 @@ from stabcore import (
     TwoLayerNetwork,
 )
 from stabcore.problems import PiecewiseQuartic
+from stabcore.problems.base import DYNAMICS, declared_product
 
 RNG = np.random.default_rng(7)
 
@@ -167,3 +168,22 @@ def test_linear_network_is_the_network_it_says():
     assert network.residuals(theta) == pytest.approx(error.reshape(-1), rel=1e-13)
     expected = sum(p * (e @ e) / 2 for p, e in zip([0.3, 0.7], error, strict=True))
     assert network.loss(theta) == pytest.approx(expected, rel=1e-13)
+
+
+@pytest.mark.parametrize("model", [ScalarFactorization, ReluPair])
+def test_an_empty_subclass_declares_what_its_parent_does(model):
+    empty = type("Mine", (model,), {"note": "nothing changed"})
+    assert declared_product(model()) is not None
+    assert declared_product(empty()) == declared_product(model())
+    again = type("Again", (empty,), {"product_model": model.product_model})
+    assert declared_product(again()) == declared_product(model())
+
+
+@pytest.mark.parametrize("name", sorted(DYNAMICS))
+def test_a_subclass_that_changes_the_loss_declares_nothing(name):
+    changed = type("Mine", (ReluPair,), {name: getattr(ReluPair, name)})
+    below = type("Below", (changed,), {})
+    assert declared_product(changed()) is None
+    assert declared_product(below()) is None
+    declared = type("Declared", (changed,), {"product_model": ReluPair.product_model})
+    assert declared_product(declared()) == declared_product(ReluPair())

@@ -7,6 +7,7 @@ from stabcore import (
     GD,
     SGD,
     DiagonalLinearNetwork,
+    LinearRegression,
     ReluPair,
     ScalarFactorization,
     TwoLayerNetwork,
@@ -161,3 +162,63 @@ def test_a_minimum_is_a_fixed_point_with_log_residual_minus_infinity():
     runs = gradient_descent(ReluPair(), [[2.0, 0.5]], 0.3, 3)
     assert runs.ends.tolist() == [[2.0, 0.5]]
     assert (runs.log_residuals == -math.inf).all()
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("decay", [0.0, 0.3])
+def test_momentum_nesterov_and_weight_decay_step_by_step(momentum, nesterov, decay):
+    """Full batches against a plain loop, and the two-term form of the recursion."""
+    if nesterov and not momentum:
+        pytest.skip("Nesterov's momentum needs a momentum")
+    problem = DiagonalLinearNetwork([[1.0, 0.3], [-0.5, 2.0]], [1.0, 0.7], [0.3, 0.7])
+    start = np.array([0.9, 1.2, -0.4, 0.8])
+    method = SGD(batch_size=None, momentum=momentum, nesterov=nesterov, weight_decay=decay)
+    found = stochastic_gradient_descent(problem, start[None], 0.07, method, 12, record_every=1)
+    theta, velocity = start, 0.0
+    for k in range(12):
+        gradient = sum(
+            p * residual * row
+            for p, residual, row in zip(
+                [0.3, 0.7], problem.residuals(theta), problem.jacobian(theta), strict=True
+            )
+        )
+        gradient = gradient + decay * theta
+        velocity = momentum * velocity + gradient
+        theta = theta - 0.07 * (gradient + momentum * velocity if nesterov else velocity)
+        assert found.points[k + 1, 0] == pytest.approx(theta, rel=1e-12)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+def test_reshuffled_epochs_use_every_sample_once(batch_size):
+    """Orthogonal inputs: sample i moves coordinate i alone, by the factor 1 − η/B."""
+    problem = LinearRegression(np.eye(6), np.zeros(6))
+    epoch = 6 // batch_size
+    method = SGD(batch_size=batch_size, reshuffle=True)
+    runs = stochastic_gradient_descent(
+        problem, np.ones((400, 6)), 0.5, method, 5 * epoch, rng=0, record_every=1
+    )
+    factor = 1 - 0.5 / batch_size
+    for k in range(6):
+        assert runs.points[k * epoch] == pytest.approx(np.full((400, 6), factor**k), rel=1e-12)
+    # The order is new in every run and in every epoch, and every sample comes first equally often.
+    first = [runs.points[k * epoch + 1] != runs.points[k * epoch] for k in (0, 3)]
+    assert (first[0] != first[1]).any()
+    share = batch_size / 6
+    for moved in first:
+        assert (moved.sum(axis=1) == batch_size).all()
+        error = math.sqrt(share * (1 - share) / 400)
+        assert (np.abs(moved.mean(axis=0) - share) < 4 * error).all()
+
+
+def test_importance_sampling_draws_by_q_and_weighs_by_p_over_q():
+    p, q = np.array([0.5, 0.3, 0.2]), np.array([0.2, 0.2, 0.6])
+    problem = LinearRegression(np.eye(3), np.zeros(3), probabilities=p)
+    starts = np.ones((20_000, 3))
+    moves = stochastic_gradient_descent(problem, starts, 0.1, SGD(probabilities=q), 1, rng=0).ends
+    drawn = np.argmin(moves, axis=1)
+    expected = starts.copy()
+    expected[np.arange(20_000), drawn] -= 0.1 * (p / q)[drawn]
+    assert moves == pytest.approx(expected, rel=1e-12)
+    shares = np.bincount(drawn) / 20_000
+    assert (np.abs(shares - q) < 4 * np.sqrt(q * (1 - q) / 20_000)).all()
