@@ -138,15 +138,6 @@ class SGD:
         """
         return Batches(self, n_samples, probabilities)
 
-    def require(self, name: str, *allowed: str) -> None:
-        """Refuse the parts of a method that a function does not cover, naming the function."""
-        for field in ("momentum", "weight_decay"):
-            if getattr(self, field) and field not in allowed:
-                raise NotImplementedError(
-                    f"{name}() does not cover {field} yet, and got a method with {field}="
-                    f"{getattr(self, field):g}; use a method without it."
-                )
-
     def __repr__(self) -> str:
         """Return what differs from the defaults."""
         default = {name: field.default for name, field in self.__dataclass_fields__.items()}
@@ -171,6 +162,18 @@ def as_method(value: Any) -> SGD:
     number = isinstance(value, int | np.integer) and not isinstance(value, bool)
     remedy = f"SGD(batch_size={value})" if number else "SGD(batch_size=32), say"
     raise TypeError(f"method must be an SGD, got {check.short(value)}; pass {remedy}.")
+
+
+def covered_method(value: Any, name: str, *allowed: str) -> SGD:
+    """Return an `SGD`, and refuse the parts of it that the function of this name does not cover."""
+    method = as_method(value)
+    for field in ("momentum", "weight_decay"):
+        if getattr(method, field) and field not in allowed:
+            raise NotImplementedError(
+                f"{name}() does not cover {field} yet, and got a method with {field}="
+                f"{getattr(method, field):g}; use a method without it."
+            )
+    return method
 
 
 class Batches:

@@ -22,7 +22,7 @@ from stabcore._random import (
     stream_states,
 )
 from stabcore.lyapunov._walks import draw_indices
-from stabcore.sampling import as_method
+from stabcore.sampling import as_method, covered_method
 
 MASK = 2**64 - 1
 WEIGHTS = st.lists(st.integers(0, 1000), min_size=1, max_size=40).filter(any)
@@ -361,11 +361,11 @@ def test_methods_are_values():
 
 
 def test_what_is_not_covered_is_refused_by_name():
-    SGD(weight_decay=0.1).require("f", "weight_decay")
+    covered_method(SGD(weight_decay=0.1), "f", "weight_decay")
     with pytest.raises(NotImplementedError, match=r"f\(\) does not cover weight_decay"):
-        SGD(weight_decay=0.1).require("f")
+        covered_method(SGD(weight_decay=0.1), "f")
     with pytest.raises(NotImplementedError, match=r"f\(\) does not cover momentum"):
-        SGD(momentum=0.5).require("f", "weight_decay")
+        covered_method(SGD(momentum=0.5), "f", "weight_decay")
 
 
 def test_importance_sampling_keeps_the_mean():

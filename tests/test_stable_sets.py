@@ -1,16 +1,10 @@
-import math
-
 import pytest
 
 from stabcore import (
     Exponent,
     gd_exponent,
 )
-from stabcore.stable_sets import StableSet, stable_set
-
-
-def intervals(*pairs, lower=0.0, upper=math.inf, brackets=()):
-    return StableSet(intervals=pairs, brackets=brackets, lower=lower, upper=upper)
+from stabcore.stable_sets import stable_set
 
 
 def test_scan_where_everything_or_nothing_is_stable():

@@ -112,7 +112,7 @@ def picture() -> str:
             f'stroke-width="1.4" marker-end="url(#tip)"><title>{one} to {other}</title></path>'
         )
     for name, (x, y) in place.items():
-        label = "exponent, sampling, …" if name == BASE else f"{name}/"
+        label = "sampling, …" if name == BASE else f"{name}/"
         lines.append(
             f'<rect x="{x - WIDTH / 2:g}" y="{y - HEIGHT / 2:g}" width="{WIDTH}" '
             f'height="{HEIGHT}" rx="6" fill="#eef3f8" stroke="#3c4650"/>'

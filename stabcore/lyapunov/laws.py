@@ -14,7 +14,7 @@ from stabcore import _validation as check
 from stabcore._random import alias_table
 from stabcore._validation import Array
 from stabcore.problems.minimum import Minimum, as_minimum
-from stabcore.sampling import MOST_LISTED, SGD, as_method
+from stabcore.sampling import MOST_LISTED, SGD, covered_method
 
 
 class FiniteLaw:
@@ -235,7 +235,7 @@ class GaussianInputLaw(SampledLaw):
 
 def _only_batch_size(method: SGD) -> int:
     """Return the batch size of a method that says nothing else."""
-    as_method(method).require("GaussianInputLaw")
+    covered_method(method, "GaussianInputLaw")
     if method.batch_size is None or method != SGD(batch_size=method.batch_size):
         raise ValueError(
             f"method is {method}, but there is no data set to draw from: every input is new; "
@@ -326,8 +326,7 @@ class SGDLaw:
     def __init__(self, minimum: Minimum | ArrayLike, step_size: float, method: SGD = SGD()) -> None:
         self.minimum = as_minimum(minimum)
         self.step_size = check.step_size(step_size)
-        self.method = as_method(method)
-        self.method.require("SGDLaw")
+        self.method = covered_method(method, "SGDLaw")
         self.batches = self.method.batches(self.minimum.n_samples, self.minimum.probabilities)
 
     def at(self, step_size: float) -> SGDLaw:

@@ -37,7 +37,7 @@ from stabcore.lyapunov.closed_forms import scalar_parts
 from stabcore.lyapunov.isotropic import isotropic_moment
 from stabcore.lyapunov.laws import IsotropicLaw, Law, SGDLaw
 from stabcore.problems.minimum import Minimum
-from stabcore.sampling import SGD, Batches, as_method
+from stabcore.sampling import SGD, Batches, covered_method
 
 MOST_ORDER = 44  # of symmetric matrices whose linear maps are written out, for finite laws
 MOST_ORDER_SGD = 12  # the same for SGD; see _perron above
@@ -136,7 +136,7 @@ def mean_square_edge(minimum: Minimum | ArrayLike, method: SGD = SGD()) -> float
     >>> round(mean_square_edge([[1.0, 2.0], [2.0, 4.0]]), 12)
     0.588235294118
     """
-    as_method(method).require("mean_square_edge")
+    covered_method(method, "mean_square_edge")
     law = SGDLaw(minimum, 1.0, method)
     require_independent_steps(law)
     if law.minimum.hessian_spectrum[0] == 0:

@@ -17,7 +17,7 @@ from stabcore.lyapunov.automatic import lyapunov_exponent
 from stabcore.lyapunov.laws import SGDLaw
 from stabcore.lyapunov.simulated_products import check_options
 from stabcore.problems.minimum import Minimum, as_minimum
-from stabcore.sampling import SGD, as_method
+from stabcore.sampling import SGD, covered_method
 
 
 @check.public()
@@ -57,7 +57,7 @@ def gd_exponent(minimum: Minimum | ArrayLike, step_size: float, method: SGD = SG
     -inf
     """
     eta = check.step_size(step_size)
-    as_method(method).require("gd_exponent")
+    covered_method(method, "gd_exponent")
     return _spectral_exponent(eta * as_minimum(minimum).hessian_spectrum)
 
 
@@ -120,7 +120,7 @@ def sgd_exponent(
     >>> sgd_exponent([[1.0, 0.0], [0.0, 2.0]], 1.5).value == math.log(2) / 2
     True
     """
-    as_method(method).require("sgd_exponent")
+    covered_method(method, "sgd_exponent")
     law = SGDLaw(minimum, step_size, method)
     return lyapunov_exponent(law, algorithm, rng=rng, tolerance=tolerance, **options)
 

@@ -19,7 +19,7 @@ from stabcore.lyapunov.laws import SGDLaw
 from stabcore.lyapunov.mean_square import mean_square_edge
 from stabcore.lyapunov.simulated_products import check_options
 from stabcore.problems.minimum import Minimum
-from stabcore.sampling import SGD, as_method
+from stabcore.sampling import SGD, covered_method
 from stabcore.stable_sets import (
     NOWHERE,
     Interval,
@@ -124,7 +124,7 @@ def stable_steps(
     check.integer("points", points, minimum=2)
     check.generator(rng)
     check_options(**options)
-    as_method(method).require("stable_steps")
+    covered_method(method, "stable_steps")
     law = SGDLaw(minimum, 1.0, method)
 
     def exponent(step_size: float) -> Exponent:

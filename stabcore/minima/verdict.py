@@ -13,7 +13,7 @@ from stabcore.exponent import Exponent
 from stabcore.lyapunov.simulated_products import check_options
 from stabcore.minima.exponents import gd_exponent, irregularities, sgd_exponent
 from stabcore.problems.minimum import Minimum, as_minimum
-from stabcore.sampling import SGD, as_method
+from stabcore.sampling import SGD, covered_method
 
 REGIONS = ("both", "GD only", "SGD only", "neither", "undecided")
 
@@ -92,7 +92,7 @@ def stability(
     >>> stability(Minimum.at(problem, problem.minimum(3.0)), 0.15).region
     'GD only'
     """
-    as_method(method).require("stability")
+    covered_method(method, "stability")
     point = as_minimum(minimum)
     return Stability(
         gd=gd_exponent(point, step_size, method),

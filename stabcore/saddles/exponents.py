@@ -26,7 +26,7 @@ from stabcore import _validation as check
 from stabcore.exponent import Exponent
 from stabcore.lyapunov.laws import FiniteLaw
 from stabcore.problems.signals import FiniteSignal, Signal, as_signal
-from stabcore.sampling import SGD, as_method
+from stabcore.sampling import SGD, covered_method
 
 DIRECTIONS = ("plus", "minus")
 
@@ -74,7 +74,7 @@ def saddle_exponents(
     True
     """
     eta = check.step_size(step_size)
-    as_method(method).require("saddle_exponents", "weight_decay")
+    covered_method(method, "saddle_exponents", "weight_decay")
     law = as_signal(signal).batched(method, rng)
     offset = 1 - eta * method.weight_decay
     return law.exponent(offset, eta), law.exponent(offset, -eta)
@@ -121,7 +121,7 @@ def factor_law(
     1.0
     """
     eta = check.step_size(step_size)
-    as_method(method).require("factor_law", "weight_decay")
+    covered_method(method, "factor_law", "weight_decay")
     check.choice("direction", direction, DIRECTIONS)
     law = as_signal(signal)
     if not isinstance(law, FiniteSignal):

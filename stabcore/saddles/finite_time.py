@@ -22,7 +22,7 @@ from stabcore import _validation as check
 from stabcore._random import run_replicas
 from stabcore._validation import Array
 from stabcore.problems.models import NeuronFate
-from stabcore.sampling import SGD, as_method
+from stabcore.sampling import SGD, covered_method
 
 NEGLIGIBLE = 1e-25  # probability at the edges of the range of k that is dropped
 
@@ -82,7 +82,7 @@ def label_flip_fates(
     """
     flips = check.finite_array("flip_probability", flip_probability)
     rates = check.finite_array("step_size", step_size)
-    as_method(method).require("label_flip_fates", "weight_decay")
+    covered_method(method, "label_flip_fates", "weight_decay")
     if method != SGD(weight_decay=method.weight_decay):
         raise ValueError(
             f"method is {method}, but the law is known for single fresh labels only; pass "

@@ -9,7 +9,7 @@ from stabcore import _validation as check
 from stabcore._validation import Array
 from stabcore.lyapunov.laws import FiniteLaw
 from stabcore.problems.signals import FiniteSignal, LabelFlips
-from stabcore.sampling import SGD, as_method
+from stabcore.sampling import SGD, covered_method
 
 
 @check.public()
@@ -141,7 +141,7 @@ def direction_exponents(
             "noise must be at least 0 and step_size positive, got a smallest noise of "
             f"{deviation.min():g} and a smallest step_size of {rate.min():g}."
         )
-    as_method(method).require("direction_exponents")
+    covered_method(method, "direction_exponents")
     law = LabelFlips(0.5).batched(method)
     signal, spread = rate[..., None] * values, (rate * deviation)[..., None]
     return law.mean_log(1 + signal, spread)[0], law.mean_log(1 - signal, spread)[0]

@@ -26,7 +26,7 @@ from stabcore._constants import EPSILON
 from stabcore._validation import Array
 from stabcore.exponent import Exponent
 from stabcore.problems.signals import Signal, as_signal
-from stabcore.sampling import SGD, as_method
+from stabcore.sampling import SGD, covered_method
 
 
 class Phase(IntEnum):
@@ -217,7 +217,7 @@ def saddle_grid(
     eta = check.finite_array("step_size", step_size)
     if (eta <= 0).any():
         raise ValueError(f"step_size must be positive, got {eta.min():g}; leave it out.")
-    as_method(method).require("saddle_grid", "weight_decay")
+    covered_method(method, "saddle_grid", "weight_decay")
     law = as_signal(signal).batched(method, rng)
     try:
         np.broadcast_shapes(eta.shape, np.shape(law.mean))

@@ -12,7 +12,7 @@ from stabcore.lyapunov.moments import tail_index
 from stabcore.problems.normal_signals import NormalSignal
 from stabcore.problems.signals import Signal, as_signal
 from stabcore.saddles.exponents import factor_law
-from stabcore.sampling import SGD, as_method
+from stabcore.sampling import SGD, covered_method
 
 
 @check.public()
@@ -55,7 +55,7 @@ def rank_one_exponent(
     -1
     """
     eta = check.step_size(step_size)
-    as_method(method).require("rank_one_exponent")
+    covered_method(method, "rank_one_exponent")
     return as_signal(curvature).batched(method, rng).exponent(1.0, -eta)
 
 
@@ -98,7 +98,7 @@ def second_order_step(
     >>> second_order_step([1.0, -2.0])
     0.4
     """
-    as_method(method).require("second_order_step")
+    covered_method(method, "second_order_step")
     law = as_signal(curvature).batched(method, rng)
     law.require_single()
     if law.mean >= 0:
@@ -148,7 +148,7 @@ def rank_one_tail_index(
     >>> round(rank_one_tail_index([1.0, -1.0], 0.5), 12)
     1.0
     """
-    as_method(method).require("rank_one_tail_index")
+    covered_method(method, "rank_one_tail_index")
     law, eta = as_signal(curvature), check.step_size(step_size)
     if not isinstance(law, NormalSignal):
         return tail_index(factor_law(law, "minus", eta, method))

@@ -17,7 +17,7 @@ from stabcore import _validation as check
 from stabcore.exponent import Exponent
 from stabcore.problems.signals import FiniteSignal, Signal, as_signal
 from stabcore.saddles.exponents import DIRECTIONS
-from stabcore.sampling import SGD, as_method
+from stabcore.sampling import SGD, covered_method
 from stabcore.stable_sets import StableSet, intersection, negative_steps, scanned
 
 MOST_POLES = 5_000  # beyond, sign changes are found by a scan
@@ -38,8 +38,8 @@ def contracting_steps(
 
     For laws with at most 5000 values all sign changes are found, by concavity between the poles.
     Other laws are scanned, at 1024 points equally spaced in log η, and the sign changes refined.
-    Where batches are too many to be listed, the ends are statistical: `brackets` are the nearest step
-    sizes at which 95 % confidence intervals decide the sign.
+    Where batches are too many to be listed, the ends are statistical: `brackets` are the nearest
+    step sizes at which 95 % confidence intervals decide the sign.
 
     Source: our derivation.
 
@@ -72,7 +72,7 @@ def contracting_steps(
     (0, 1.414214)
     """
     check.choice("direction", direction, DIRECTIONS)
-    as_method(method).require("contracting_steps", "weight_decay")
+    covered_method(method, "contracting_steps", "weight_decay")
     end = math.inf if upper is None else check.step_size(upper, "upper")
     decay, law = method.weight_decay, as_signal(signal).batched(method, rng)
     law.require_single()
@@ -112,7 +112,7 @@ def stable_saddle_steps(
     >>> print(stable_saddle_steps(FiniteSignal([1.0, -1.0], [0.6, 0.4])))
     (0.3893907, 1.288795)
     """
-    as_method(method).require("stable_saddle_steps", "weight_decay")
+    covered_method(method, "stable_saddle_steps", "weight_decay")
     plus, minus = (
         contracting_steps(signal, direction, method, upper=upper, rng=rng)
         for direction in DIRECTIONS

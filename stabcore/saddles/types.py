@@ -12,7 +12,7 @@ from stabcore import _validation as check
 from stabcore._validation import Array
 from stabcore.lyapunov.laws import FiniteLaw
 from stabcore.problems.base import Problem
-from stabcore.sampling import SGD, as_method
+from stabcore.sampling import SGD, covered_method
 
 TYPES = ("I", "II", "undecided")
 
@@ -176,7 +176,7 @@ def saddle_law(
     eta = check.step_size(step_size)
     relative = check.real("tolerance", tolerance, above=0.0)
     theta = _one_point(problem, point)
-    as_method(method).require("saddle_law")
+    covered_method(method, "saddle_law")
     if method.reshuffle:
         raise ValueError(
             "the factors of reshuffled batches are not independent; use a method with "

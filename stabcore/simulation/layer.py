@@ -25,7 +25,7 @@ from stabcore import _validation as check
 from stabcore._constants import EXACT_FLOOR
 from stabcore._random import next_index, next_subset, stream_states
 from stabcore._validation import Array
-from stabcore.sampling import SGD, as_method
+from stabcore.sampling import SGD, covered_method
 from stabcore.simulation._batches import compiled_drawing
 from stabcore.simulation._runs import Broadcast, recorded_times
 
@@ -117,7 +117,7 @@ def wide_runs(
     x, y = _data(inputs, targets)
     check.choice("activation", activation, ACTIVATIONS)
     rate = check.step_size(step_size)
-    as_method(method).require("wide_runs")
+    covered_method(method, "wide_runs")
     outer, inner = (check.finite_array(*pair, ndim=2) for pair in (("u", u), ("w", w)))
     if outer.shape != inner.shape:
         raise ValueError(

@@ -27,7 +27,7 @@ from numpy.typing import ArrayLike, NDArray
 from stabcore import _validation as check
 from stabcore._random import next_word, stream_states
 from stabcore._validation import Array
-from stabcore.sampling import SGD, as_method
+from stabcore.sampling import SGD, covered_method
 from stabcore.simulation._runs import Broadcast, positive_rates
 
 FLOOR = 1e-100  # its cube is still a float
@@ -151,7 +151,7 @@ def noisy_matrix_runs(
 
 def _batch_size(method: SGD) -> int:
     """Return the batch size of a method that says nothing else."""
-    as_method(method).require("noisy_matrix_runs")
+    covered_method(method, "noisy_matrix_runs")
     if method.batch_size is None or method != SGD(batch_size=method.batch_size):
         raise ValueError(
             f"method is {method}, but every observation is new: there is no data set to draw from; "

@@ -38,7 +38,7 @@ from stabcore._validation import Array
 from stabcore.problems.models import NeuronFate, OneNeuron
 from stabcore.problems.normal_signals import NormalSignal, RegressionSignal
 from stabcore.problems.signals import FiniteSignal, LabelFlips, Signal, fresh_batch_size
-from stabcore.sampling import SGD, as_method
+from stabcore.sampling import SGD, covered_method
 from stabcore.simulation._batches import compiled_drawing
 from stabcore.simulation._runs import Broadcast, positive_rates
 
@@ -165,7 +165,7 @@ def neuron_runs(
     """
     law = _law(data)
     limit = check.integer("steps", steps)
-    as_method(method).require("neuron_runs", "weight_decay")
+    covered_method(method, "neuron_runs", "weight_decay")
     low = check.real("floor", floor, above=0.0, below=1.0)
     far = EXACT_CEILING
     high = far if radius is None else check.real("radius", radius, above=low, below=far)

@@ -27,7 +27,7 @@ from stabcore._random import next_index, next_subset, stream_states
 from stabcore._validation import Array
 from stabcore.problems.base import declared_product
 from stabcore.problems.factorised import ScalarFactorization
-from stabcore.sampling import SGD, as_method
+from stabcore.sampling import SGD, covered_method
 from stabcore.simulation._batches import compiled_drawing
 from stabcore.simulation._runs import Broadcast
 
@@ -143,7 +143,7 @@ def exact_runs(
     limit = check.integer("steps", steps)
     stride = check.integer("record_every", record_every, minimum=0)
     check.instance("problem", problem, ScalarFactorization)
-    as_method(method).require("exact_runs")
+    covered_method(method, "exact_runs")
     model = declared_product(problem)
     if model is None:
         raise TypeError(

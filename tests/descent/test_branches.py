@@ -3,6 +3,7 @@ from decimal import Decimal, localcontext
 
 import numpy as np
 import pytest
+from cycle_models import Logistic
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,18 +19,6 @@ from stabcore.descent import (
 )
 
 TANGENCY = 1 + math.sqrt(8)  # where the logistic map's cycles of period 3 appear
-
-
-class Logistic:
-    def __call__(self, x, parameter):
-        return parameter * x * (1 - x)
-
-    def derivative(self, x, parameter):
-        return parameter * (1 - 2 * x)
-
-
-def cubic(x, a):
-    return x + a * x * (1 - x * x)
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,13 @@ import math
 
 import numpy as np
 import pytest
+from cycle_models import Logistic, Turned, small_network
 
 from stabcore import (
     LinearRegression,
-    Problem,
     ReluPair,
     ScalarChain,
     ScalarFactorization,
-    TwoLayerNetwork,
     gd_map,
     period_doublings,
 )
@@ -22,14 +21,6 @@ from stabcore.descent import (
 )
 
 
-class Logistic:
-    def __call__(self, x, parameter):
-        return parameter * x * (1 - x)
-
-    def derivative(self, x, parameter):
-        return parameter * (1 - 2 * x)
-
-
 class Quartic:
     """Gradient descent on x² + x⁴, whose flip at η = 1 is subcritical."""
 
@@ -38,43 +29,6 @@ class Quartic:
 
     def derivative(self, x, parameter):
         return 1 - parameter * (2 + 12 * x**2)
-
-
-class Turned(Problem):
-    """Σ_j f_j(x_j) in coordinates x = θ Q turned by a random rotation.
-
-    f' = wx(x² − 1), whose cascade is that of the cubic map; the last one is ½c x² if c is given.
-    """
-
-    probabilities = np.ones(1)
-
-    def __init__(self, weights, curvature=None):
-        self.weights, self.curvature = np.array(weights), curvature
-        self.n_parameters = self.weights.size + (curvature is not None)
-        noise = np.random.default_rng(5).normal(size=(self.n_parameters, self.n_parameters))
-        self.rotation = np.linalg.qr(noise)[0]
-
-    def point(self, *x):
-        return self.rotation @ np.array(x)
-
-    def residuals(self, theta, samples=None):
-        raise NotImplementedError
-
-    jacobian = residuals
-
-    def gradient(self, theta):
-        x = theta @ self.rotation
-        slope = np.full(x.shape, self.curvature or 0.0) * x
-        u = x[..., : self.weights.size]
-        slope[..., : self.weights.size] = self.weights * u * (u**2 - 1)
-        return slope @ self.rotation.T
-
-    def hessian(self, theta):
-        x = theta @ self.rotation
-        bend = np.full(x.shape, self.curvature or 0.0)
-        u = x[..., : self.weights.size]
-        bend[..., : self.weights.size] = self.weights * (3 * u**2 - 1)
-        return (self.rotation * bend[..., None, :]) @ self.rotation.T
 
 
 class QuarticBowl(Turned):
@@ -101,18 +55,6 @@ class LogCosh(Turned):
 
     def hessian(self, theta):
         return (1 / np.cosh(theta) ** 2)[..., None]
-
-
-def small_network():
-    """More samples (20) than parameters (3): the minimum is isolated and the loss is not 0."""
-    rng = np.random.default_rng(1)
-    inputs = rng.normal(size=(20, 1))
-    targets = 1.5 * np.tanh(2 * inputs[:, 0] - 0.5) + 0.3 * rng.normal(size=20)
-    return TwoLayerNetwork(inputs, targets, width=1)
-
-
-def cubic(x, a):
-    return x + a * x * (1 - x * x)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+from cycle_models import Logistic
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,14 +16,6 @@ from stabcore import (
 from stabcore.descent import BalancedChain, map_exponent
 
 CRISIS = 3 * math.sqrt(3) / 2 - 1
-
-
-class Logistic:
-    def __call__(self, x, parameter):
-        return parameter * x * (1 - x)
-
-    def derivative(self, x, parameter):
-        return parameter * (1 - 2 * x)
 
 
 class Drift:

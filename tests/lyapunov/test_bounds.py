@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from product_models import kernel
 
 from stabcore import SGD, FiniteLaw, Minimum, SGDLaw
 from stabcore.lyapunov import (
@@ -10,11 +11,6 @@ from stabcore.lyapunov import (
 POLLICOTT = FiniteLaw([[[2, 1], [1, 1]], [[3, 1], [2, 1]]])
 
 POLLICOTT_EXPONENT = 1.1433110351029492458
-
-
-def kernel(seed, samples, parameters=None):
-    jacobian = np.random.default_rng(seed).normal(size=(samples, parameters or samples))
-    return jacobian @ jacobian.T
 
 
 def test_bounds_enclose_a_known_exponent():

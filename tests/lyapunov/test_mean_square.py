@@ -3,6 +3,7 @@ from itertools import permutations, product
 
 import numpy as np
 import pytest
+from product_models import kernel, random_law
 from scipy.optimize import brentq
 
 from stabcore import SGD, FiniteLaw, Minimum, SGDLaw, gd_exponent, mean_square_edge
@@ -13,17 +14,6 @@ from stabcore.lyapunov import (
 )
 
 WEIGHTS = np.array([0.1, 0.2, 0.3, 0.4])
-
-
-def kernel(seed, samples, parameters=None):
-    jacobian = np.random.default_rng(seed).normal(size=(samples, parameters or samples))
-    return jacobian @ jacobian.T
-
-
-def random_law(seed, factors=3, dimension=2):
-    generator = np.random.default_rng(seed)
-    matrices = generator.normal(size=(factors, dimension, dimension))
-    return FiniteLaw(matrices, generator.dirichlet(np.ones(factors)))
 
 
 def naive_mean_square(matrices, weights):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from product_models import kernel, random_law
 
 from stabcore import SGD, ExponentWarning, FiniteLaw, SGDLaw, gd_exponent, mean_square_edge
 from stabcore.lyapunov import (
@@ -27,17 +28,6 @@ FLIPS = [FiniteLaw([[[1 - eta]], [[1 + eta]]], [p, 1 - p]) for eta, p in [(0.3, 
 WEIGHTS = np.array([0.1, 0.2, 0.3, 0.4])
 
 NORMALS = st.lists(st.floats(-2, 2), min_size=8, max_size=8)
-
-
-def kernel(seed, samples, parameters=None):
-    jacobian = np.random.default_rng(seed).normal(size=(samples, parameters or samples))
-    return jacobian @ jacobian.T
-
-
-def random_law(seed, factors=3, dimension=2):
-    generator = np.random.default_rng(seed)
-    matrices = generator.normal(size=(factors, dimension, dimension))
-    return FiniteLaw(matrices, generator.dirichlet(np.ones(factors)))
 
 
 def contracting_law():

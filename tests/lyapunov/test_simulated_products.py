@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.special import digamma
+from product_models import (
+    epochs,
+    gaussian,
+    gaussian_exponents,
+    gram,
+    naive_exponents,
+    weighted_law,
+    z_score,
+)
 
 from stabcore import (
     SGD,
@@ -32,35 +40,9 @@ KERNEL = np.array([[2.0, 0.3, 0.1], [0.3, 1.0, -0.5], [0.1, -0.5, 4.0]])
 RENEWAL = 0.10551172445156578605
 
 
-def weighted_law(kernel, step_size, *, probabilities=None, **fields):
-    """Return SGD on data with these probabilities; the other options are those of the method."""
-    return SGDLaw(Minimum(kernel, probabilities), step_size, SGD(**fields))
-
-
-def z_score(result, truth):
-    """Return the distance from the truth in standard errors."""
-    return (result.value - truth) / result.standard_error
-
-
-def gram(angles, norms=1.0):
-    """Return the kernel of gradients in the plane with these directions and norms."""
-    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1) * np.reshape(norms, (-1, 1))
-    return vectors @ vectors.T
-
-
 def circle(count=200):
     """Return the kernel of unit gradients evenly spread over the directions of the plane."""
     return gram(np.pi * np.arange(count) / count)
-
-
-def naive_exponents(law, steps, rng):
-    """Return all exponents of a finite law by QR, and the mean of log|det| along the way."""
-    basis, logs = np.eye(law.dimension), np.zeros(law.dimension)
-    drawn = np.random.default_rng(rng).choice(len(law.matrices), steps, p=law.probabilities)
-    for index in drawn:
-        basis, triangle = np.linalg.qr(law.matrices[index] @ basis)
-        logs += np.log(np.abs(np.diag(triangle)))
-    return logs / steps, np.log(np.abs(np.linalg.det(law.matrices)))[drawn].mean()
 
 
 def naive_loop(kernel, step_size, steps, rng):
@@ -388,10 +370,6 @@ def test_the_arguments_are_not_changed():
     assert (kernel == KERNEL).all()
 
 
-def gaussian(dimension):
-    return SampledLaw(lambda rng, size: rng.normal(size=(size, dimension, dimension)), dimension)
-
-
 def cauchy(scale):
     """Return the law of [[ξC, 1], [1, 0]] with C standard Cauchy."""
 
@@ -413,11 +391,6 @@ def uniform_directions(kappa):
         return np.eye(2) - kappa * u[:, :, None] * u[:, None, :]
 
     return SampledLaw(sampler, 2)
-
-
-def gaussian_exponents(dimension):
-    """the i-th exponent is (log 2 + ψ((d − i + 1)/2))/2."""
-    return (math.log(2) + digamma((dimension - np.arange(dimension)) / 2)) / 2
 
 
 SAMPLED = [
@@ -454,19 +427,6 @@ def test_sampled_factors_that_vanish():
 PLANE = gram([0.1, 1.0, 2.0], [1.4, 1.0, 2.0])
 
 FOUR = gram([0.1, 1.0, 2.0, 2.9], [1.4, 1.0, 2.0, 0.7])
-
-
-def epochs(law):
-    """Return the products of all orders in which an epoch can use the samples, as a law."""
-    size, count = law.batches.batch_size, law.minimum.n_samples
-    products = []
-    for order in permutations(range(count)):
-        product = np.eye(law.dimension)
-        for batch in np.reshape(order, (-1, size)):
-            rows = law.minimum.gradients[batch]
-            product = (np.eye(law.dimension) - law.step_size / size * rows.T @ rows) @ product
-        products.append(product)
-    return FiniteLaw(products)
 
 
 @pytest.mark.parametrize(

@@ -1,59 +1,29 @@
 import math
-from itertools import permutations
 
 import numpy as np
 import pytest
-from scipy.special import digamma
+from product_models import (
+    gaussian,
+    gaussian_exponents,
+    gram,
+    naive_exponents,
+    weighted_law,
+    z_score,
+)
 
 from stabcore import (
     SGD,
     ExponentWarning,
     FiniteLaw,
-    Minimum,
     SGDLaw,
 )
-from stabcore.lyapunov import SampledLaw, lyapunov_spectrum, monte_carlo
+from stabcore.lyapunov import lyapunov_spectrum, monte_carlo
 
 PAIR = np.array([[[2.0, 1.0], [1.0, 1.0]], [[3.0, 1.0], [2.0, 1.0]]])
 
 POLLICOTT = 1.1433110351029492458
 
 KERNEL = np.array([[2.0, 0.3, 0.1], [0.3, 1.0, -0.5], [0.1, -0.5, 4.0]])
-
-
-def weighted_law(kernel, step_size, *, probabilities=None, **fields):
-    """Return SGD on data with these probabilities; the other options are those of the method."""
-    return SGDLaw(Minimum(kernel, probabilities), step_size, SGD(**fields))
-
-
-def z_score(result, truth):
-    """Return the distance from the truth in standard errors."""
-    return (result.value - truth) / result.standard_error
-
-
-def gram(angles, norms=1.0):
-    """Return the kernel of gradients in the plane with these directions and norms."""
-    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1) * np.reshape(norms, (-1, 1))
-    return vectors @ vectors.T
-
-
-def naive_exponents(law, steps, rng):
-    """Return all exponents of a finite law by QR, and the mean of log|det| along the way."""
-    basis, logs = np.eye(law.dimension), np.zeros(law.dimension)
-    drawn = np.random.default_rng(rng).choice(len(law.matrices), steps, p=law.probabilities)
-    for index in drawn:
-        basis, triangle = np.linalg.qr(law.matrices[index] @ basis)
-        logs += np.log(np.abs(np.diag(triangle)))
-    return logs / steps, np.log(np.abs(np.linalg.det(law.matrices)))[drawn].mean()
-
-
-def gaussian(dimension):
-    return SampledLaw(lambda rng, size: rng.normal(size=(size, dimension, dimension)), dimension)
-
-
-def gaussian_exponents(dimension):
-    """the i-th exponent is (log 2 + ψ((d − i + 1)/2))/2."""
-    return (math.log(2) + digamma((dimension - np.arange(dimension)) / 2)) / 2
 
 
 @pytest.mark.parametrize("dimension", [1, 2, 4])
@@ -174,19 +144,6 @@ def test_spectrum_and_sampled_laws_do_not_depend_on_the_workers(monkeypatch):
 def test_bad_counts(count, error, message):
     with pytest.raises(error, match=message):
         lyapunov_spectrum(FiniteLaw(PAIR), count)
-
-
-def epochs(law):
-    """Return the products of all orders in which an epoch can use the samples, as a law."""
-    size, count = law.batches.batch_size, law.minimum.n_samples
-    products = []
-    for order in permutations(range(count)):
-        product = np.eye(law.dimension)
-        for batch in np.reshape(order, (-1, size)):
-            rows = law.minimum.gradients[batch]
-            product = (np.eye(law.dimension) - law.step_size / size * rows.T @ rows) @ product
-        products.append(product)
-    return FiniteLaw(products)
 
 
 @pytest.mark.filterwarnings("ignore::stabcore.ExponentWarning")

@@ -1,7 +1,6 @@
-import math
-
 import numpy as np
 import pytest
+from step_models import log_sum
 
 from stabcore import (
     SGD,
@@ -12,18 +11,7 @@ from stabcore import (
     sgd_exponent,
     stable_arcs,
 )
-from stabcore.stable_sets import StableSet, stable_set
-
-
-def intervals(*pairs, lower=0.0, upper=math.inf, brackets=()):
-    return StableSet(intervals=pairs, brackets=brackets, lower=lower, upper=upper)
-
-
-def log_sum(weights, curvatures, steps):
-    """Return Σ w_m log|1 − ηk_m| at many η, the naive way."""
-    with np.errstate(divide="ignore"):
-        return np.log(np.abs(1 - np.multiply.outer(steps, curvatures))) @ np.asarray(weights)
-
+from stabcore.stable_sets import stable_set
 
 # Paper D, figure 4: the ends, derived from the formulas of ReluPair.
 ARCS = [

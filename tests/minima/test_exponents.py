@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from step_models import parallel
 
 from stabcore import (
     Minimum,
@@ -8,10 +9,6 @@ from stabcore import (
 from stabcore.minima import irregularities
 
 KERNEL = np.array([[2.0, 0.3, 0.1], [0.3, 1.0, -0.5], [0.1, -0.5, 4.0]])
-
-
-def parallel(curvatures):
-    return np.outer(np.sqrt(curvatures), np.sqrt(curvatures))
 
 
 @pytest.mark.parametrize(

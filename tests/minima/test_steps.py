@@ -1,9 +1,8 @@
-import math
-
 import numpy as np
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
+from step_models import log_sum, parallel
 
 from stabcore import (
     SGD,
@@ -15,7 +14,7 @@ from stabcore import (
     sgd_exponent,
     stable_steps,
 )
-from stabcore.stable_sets import StableSet, stable_set
+from stabcore.stable_sets import stable_set
 
 KERNEL = np.array([[2.0, 0.3, 0.1], [0.3, 1.0, -0.5], [0.1, -0.5, 4.0]])
 
@@ -26,20 +25,6 @@ CURVATURES = st.lists(st.floats(0.05, 20), min_size=1, max_size=6)
 NEAR = np.outer([-1, 1], np.logspace(-14, -1, 60)).ravel()
 
 WEIGHTS = st.lists(st.floats(0.05, 1), min_size=6, max_size=6)
-
-
-def parallel(curvatures):
-    return np.outer(np.sqrt(curvatures), np.sqrt(curvatures))
-
-
-def intervals(*pairs, lower=0.0, upper=math.inf, brackets=()):
-    return StableSet(intervals=pairs, brackets=brackets, lower=lower, upper=upper)
-
-
-def log_sum(weights, curvatures, steps):
-    """Return Σ w_m log|1 − ηk_m| at many η, the naive way."""
-    with np.errstate(divide="ignore"):
-        return np.log(np.abs(1 - np.multiply.outer(steps, curvatures))) @ np.asarray(weights)
 
 
 @settings(deadline=None, max_examples=150)

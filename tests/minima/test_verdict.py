@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+from step_models import intervals, log_sum, parallel
 
 from stabcore import (
     SGD,
@@ -13,23 +14,8 @@ from stabcore import (
     stable_steps,
 )
 from stabcore.minima import REGIONS, region
-from stabcore.stable_sets import StableSet
 
 KERNEL = np.array([[2.0, 0.3, 0.1], [0.3, 1.0, -0.5], [0.1, -0.5, 4.0]])
-
-
-def parallel(curvatures):
-    return np.outer(np.sqrt(curvatures), np.sqrt(curvatures))
-
-
-def intervals(*pairs, lower=0.0, upper=math.inf, brackets=()):
-    return StableSet(intervals=pairs, brackets=brackets, lower=lower, upper=upper)
-
-
-def log_sum(weights, curvatures, steps):
-    """Return Σ w_m log|1 − ηk_m| at many η, the naive way."""
-    with np.errstate(divide="ignore"):
-        return np.log(np.abs(1 - np.multiply.outer(steps, curvatures))) @ np.asarray(weights)
 
 
 def test_contains_knows_open_and_closed_ends():

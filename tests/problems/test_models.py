@@ -4,48 +4,11 @@ import numpy as np
 import pytest
 
 from stabcore import (
-    DiagonalLinearNetwork,
-    LinearNetwork,
     Problem,
-    ReluPair,
-    ScalarChain,
-    ScalarFactorization,
     TwoLayerNetwork,
     gd_map,
 )
 from stabcore.problems import PiecewiseQuartic
-
-RNG = np.random.default_rng(7)
-
-PROBLEMS = {
-    "diagonal": DiagonalLinearNetwork([[1.0, 2.0], [-0.5, 1.0], [3.0, 0.0]], [1.0, -2.0]),
-    "diagonal, weighted": DiagonalLinearNetwork([[1.0], [2.0]], [0.5], [0.2, 0.8]),
-    "scalar": ScalarFactorization([0.9, 2.5], [0.25, 0.75]),
-    "relu, alive": ReluPair(probabilities=[0.58, 0.42]),
-    "two layers": TwoLayerNetwork(RNG.normal(size=(4, 3)), RNG.normal(size=4), width=2),
-    "two layers, weighted": TwoLayerNetwork(
-        RNG.normal(size=(3, 2)), RNG.normal(size=3), 3, [0.5, 0.5, 0.0]
-    ),
-    "chain of one": ScalarChain(1),
-    "chain": ScalarChain(4),
-    "linear, shallow": LinearNetwork(RNG.normal(size=(3, 2)), RNG.normal(size=(3, 2))),
-    "linear, two layers": LinearNetwork(RNG.normal(size=(3, 2)), RNG.normal(size=3), [4]),
-    "linear, four layers": LinearNetwork(
-        RNG.normal(size=(2, 3)), RNG.normal(size=(2, 2)), [2, 1, 3], [0.3, 0.7]
-    ),
-    "quartic": PiecewiseQuartic(),
-}
-
-
-@pytest.fixture(params=PROBLEMS.values(), ids=PROBLEMS.keys())
-def problem(request):
-    return request.param
-
-
-@pytest.fixture
-def theta(problem):
-    """Two by three points, all of them in the interior of the problem's analytic pieces."""
-    return 0.3 + np.abs(np.random.default_rng(1).normal(size=(2, 3, problem.n_parameters)))
 
 
 def test_initial_parameters_have_the_stated_variances():

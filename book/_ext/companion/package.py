@@ -6,6 +6,7 @@ Names and groups come from the folder's ``__all__``, so that a page cannot forge
 import importlib
 import inspect
 import tokenize
+from abc import ABC
 from collections.abc import Iterator
 from functools import cache
 from io import StringIO
@@ -14,7 +15,7 @@ from types import ModuleType
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
-from .tables import table, text
+from .tables import table, text, title_row
 
 # The modules with an ``__all__``, in the order of the pages.
 MODULES = (
@@ -33,6 +34,7 @@ MODULES = (
     "stabcore.companion.plotting",
 )
 Groups = list[tuple[str, list[str]]]
+STAR = "★"
 
 
 class PackagePage(SphinxDirective):
@@ -48,29 +50,28 @@ class PackagePage(SphinxDirective):
             module = importlib.import_module(name)
             self.env.note_dependency(str(inspect.getsourcefile(module)))
             groups = groups_of(module)
-            result.append(self._overview(module, groups))
+            result += self._overview(module, groups)
             lines = [line for title, names in groups for line in _signatures(module, title, names)]
             source = "\n".join(["````{eval-rst}", *lines, "````"])
             result += self.parse_text_to_nodes(source)
         return result
 
-    def _overview(self, module: ModuleType, groups: Groups) -> nodes.Node:
-        """Return a table of the names, what they are, and where they can be imported from."""
+    def _overview(self, module: ModuleType, groups: Groups) -> list[nodes.Node]:
+        """Return a table of the names and what they are, and where they can be imported from."""
         top = importlib.import_module("stabcore").__all__
-        rows = []
+        rows: list[nodes.row | list[list[nodes.Node]]] = []
         for title, names in groups:
-            rows.append([[nodes.paragraph("", "", nodes.emphasis("", title))], text(""), text("")])
+            if title:
+                rows.append(title_row(title, 2))
             for name in names:
-                shortest = "stabcore" if name in top else module.__name__
                 link = f"{{py:obj}}`{name} <{module.__name__}.{name}>`"
-                rows.append(
-                    [
-                        self.parse_text_to_nodes(link if _has_entry(module, name) else f"`{name}`"),
-                        text(_summary(module, name)),
-                        [nodes.paragraph("", "", nodes.literal("", shortest))],
-                    ]
-                )
-        return table(("Name", "What it is", "Import from"), rows)
+                link = link if _has_entry(module, name) else f"`{name}`"
+                mark = f"{link} {STAR}" if name in top else link
+                rows.append([self.parse_text_to_nodes(mark), text(_summary(module, name))])
+        origin = f"Import from `{module.__name__}`"
+        starred = any(name in top for _, names in groups for name in names)
+        where = f"{origin}; names with a {STAR} also from `stabcore`." if starred else f"{origin}."
+        return [*self.parse_text_to_nodes(where), table(("Name", "What it is"), rows)]
 
 
 def groups_of(module: ModuleType) -> Groups:
@@ -119,7 +120,8 @@ def _signatures(module: ModuleType, title: str, names: list[str]) -> Iterator[st
             if inspect.isclass(value):
                 yield f".. autoclass:: {module.__name__}.{name}"
                 yield "   :members:"
-                yield "   :show-inheritance:"
+                if value.__bases__ not in ((object,), (ABC,)):
+                    yield "   :show-inheritance:"
             else:
                 yield f".. autofunction:: {module.__name__}.{name}"
             yield ""
