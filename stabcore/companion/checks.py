@@ -49,13 +49,13 @@ class Checks:
         self.rows: list[Row] = []
 
     def close(
-        self, id: str, claim: str, predicted: float, measured: float, *, tolerance: float
+        self, name: str, claim: str, predicted: float, measured: float, *, tolerance: float
     ) -> None:
         """Claim |measured − predicted| ≤ tolerance (absolute), for deterministic quantities."""
         check.real("tolerance", tolerance, above=0.0)
         decimals = max(0, math.ceil(-math.log10(tolerance)))
         self.holds(
-            id,
+            name,
             claim,
             f"{predicted:.{decimals}f}",
             f"{measured:.{decimals}f}",
@@ -63,24 +63,24 @@ class Checks:
         )
 
     def sigma(
-        self, id: str, claim: str, predicted: float, measured: float, *, standard_error: float
+        self, name: str, claim: str, predicted: float, measured: float, *, standard_error: float
     ) -> None:
         """Claim that `measured` is within 4 standard errors of `predicted`, for random ones."""
         check.real("standard_error", standard_error, above=0.0)
         z = abs(measured - predicted) / standard_error
         self.holds(
-            id,
+            name,
             claim,
             f"{predicted:.4g}",
             f"{measured:.4g}, {z:.1f} standard errors away",
             passed=z <= MOST_SIGMAS,
         )
 
-    def holds(self, id: str, claim: str, predicted: str, measured: str, *, passed: bool) -> None:
+    def holds(self, name: str, claim: str, predicted: str, measured: str, *, passed: bool) -> None:
         """Claim anything else: say what was predicted and measured, and whether it holds."""
-        if any(row.id == id for row in self.rows):
-            raise ValueError(f"id {id!r} is used twice; every check needs its own.")
-        self.rows.append(Row(id, claim, predicted, measured, bool(passed)))
+        if any(row.id == name for row in self.rows):
+            raise ValueError(f"the name {name!r} is used twice; every check needs its own.")
+        self.rows.append(Row(name, claim, predicted, measured, bool(passed)))
 
     def conclude(self) -> Checks:
         """Assert that every claim holds.
@@ -109,7 +109,9 @@ class Checks:
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         """Return the table as text, as HTML and as data for the claims ledger."""
-        head = "".join(f"<th>{name}</th>" for name in ("claim", "predicted", "measured", "verdict"))
+        head = "".join(
+            f"<th>{title}</th>" for title in ("claim", "predicted", "measured", "verdict")
+        )
         body = "".join(
             "<tr>"
             + "".join(

@@ -52,7 +52,7 @@ def test_numbers_are_rounded_to_what_the_tolerance_can_tell():
 def test_an_id_is_used_once():
     checks = Checks()
     checks.holds("same", "claim", "p", "m", passed=True)
-    with pytest.raises(ValueError, match="id 'same' is used twice"):
+    with pytest.raises(ValueError, match="name 'same' is used twice"):
         checks.holds("same", "another", "p", "m", passed=True)
 
 
