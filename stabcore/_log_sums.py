@@ -28,20 +28,20 @@ def log_abs_one_minus(x: Array, distance: Array | None = None) -> Array:
         return np.where(small, np.log1p(-np.where(small, x, 0.0)), np.log(far))
 
 
-def one_minus(weights: Array, scaled: Array) -> Scalars:
-    """Return the numbers 1 − x, x of any sign and with an error of one rounding."""
-    return shifted(weights, 1.0, -scaled)
+def one_minus(weights: Array, scaled: Array, errors: Array | float = 0.0) -> Scalars:
+    """Return the numbers 1 − x; x has an error of one rounding and of `errors`, in units of ε."""
+    return shifted(weights, 1.0, -scaled, errors)
 
 
-def shifted(weights: Array, offset: float, moved: Array) -> Scalars:
-    """Return the numbers a + x, where a (unless it is 1) and x have an error of one rounding."""
+def shifted(weights: Array, offset: float, moved: Array, errors: Array | float = 0.0) -> Scalars:
+    """Return the numbers a + x; a (unless it is 1) and x have an error of one rounding, x more."""
     factors = np.abs(offset + moved)
     small = np.abs(moved) < 0.5 * abs(offset)  # keep the digits of a small step
     ratio = np.divide(moved, offset, out=np.zeros_like(moved), where=small)
     with np.errstate(divide="ignore"):
         logs = np.where(small, np.log(np.abs(offset)) + np.log1p(ratio), np.log(factors))
     safe = np.where(factors > 0, factors, 1.0)
-    return weights, logs, 2 * (abs(offset) * (offset != 1) + np.abs(moved)) / safe
+    return weights, logs, (2 * (abs(offset) * (offset != 1) + np.abs(moved)) + errors) / safe
 
 
 def mean_log(numbers: Scalars, method: str = "closed form") -> Exponent:
@@ -49,8 +49,22 @@ def mean_log(numbers: Scalars, method: str = "closed form") -> Exponent:
     weights, logs, roundings = _where(numbers[0] > 0, numbers)
     if np.isneginf(logs).any():
         return exact(-math.inf, 0.0, method, evaluations=weights.size)
-    error = 4 * EPSILON * float(weights @ (np.abs(logs) + roundings))
-    return exact(math.fsum(weights * logs), error, method, evaluations=weights.size)
+    value = math.fsum(weights * logs)
+    if value == 0:
+        return exact(value, 0.0, method, evaluations=weights.size)
+    # |a|(1 ± δ) with δ up to 1: a number that is known to no digit may be 0.
+    relative = np.minimum(4 * EPSILON * roundings, 1.0)
+    rounding = 4 * EPSILON * float(weights @ np.abs(logs))
+    with np.errstate(divide="ignore"):
+        below = float(weights @ np.log1p(-relative))
+    return Exponent(
+        value=value,
+        lower=value + below - rounding,
+        upper=value + float(weights @ np.log1p(relative)) + rounding,
+        kind="exact",
+        method=method,
+        evaluations=weights.size,
+    )
 
 
 def log_moment(numbers: Scalars, q: float) -> Exponent:

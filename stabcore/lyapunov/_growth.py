@@ -101,6 +101,11 @@ def index_probabilities(law: Law) -> Array:
     return law.probabilities if isinstance(law, FiniteLaw) else law.batches.probabilities
 
 
+def draws_per_step(law: Law) -> int:
+    """Return how many indices one step draws."""
+    return int(_drawing(law)[0])
+
+
 def whole_epochs(law: AnyLaw, steps: int) -> int:
     """Return `steps` rounded up to whole epochs: what is drawn in two stretches is independent."""
     epoch = _epoch_length(law)

@@ -39,7 +39,7 @@ from stabcore.lyapunov.laws import (
     SGDLaw,
     require_law,
 )
-from stabcore.lyapunov.renewal import renewal_series
+from stabcore.lyapunov.renewal import exact_factors, renewal_series, times
 from stabcore.sampling import MOST_LISTED, SGD, Batches
 
 # A log-sum: weights w_m ≥ 0 and coefficients c_m ≥ 0 of Σ_m w_m log|1 − ηc_m|.
@@ -47,6 +47,8 @@ LogSum = tuple[Array, Array]
 
 
 PARALLEL_TOLERANCE = 1e-13
+
+MOST_EXACT = 64  # factors that are multiplied as fractions
 
 
 @check.public()
@@ -59,6 +61,8 @@ def closed_form(law: AnyLaw) -> Exponent | None:
     * SGD with the whole data set as its batch;
     * finite laws of one factor, of triangular ones, or of 2×2 matrices with a common real
       eigenvector;
+    * 2×2 factors that preserve or exchange two lines (of SGD: on two samples, such as ηk_1 = 2 and
+      gradients at 45°), decided in exact arithmetic;
     * two factors in the plane, one of rank one, and SGD on two samples with ηk = 1 for one of them
       (the renewal series, where its error can be bounded);
     * `GaussianMatrixLaw`, `GaussianInputLaw` and `UniformDirectionLaw`, of any dimension.
@@ -105,6 +109,8 @@ def closed_form(law: AnyLaw) -> Exponent | None:
     if parts is not None:
         return largest([mean_log(part) for part in parts])
     known = _finite(law) if isinstance(law, FiniteLaw) else None
+    if known is None:
+        known = _exchanged_lines(law)
     return renewal_series(law) if known is None else known
 
 
@@ -228,6 +234,45 @@ def _batch_means(batches: Batches, block: NDArray[np.intp], norms: Array) -> Log
         for members, probability in zip(*part_of_block.listed(), strict=True):
             atoms[float(norms[members].sum()) / size] += share * float(probability)
     return np.array(list(atoms.values())), np.array(list(atoms.keys()))
+
+
+def _exchanged_lines(law: Law) -> Exponent | None:
+    """Return (1/2) E log|det A| if some factors exchange two lines and all others preserve them."""
+    # From either line the growth rates are averages over both, so that the two exponents are equal.
+    # With D diagonal and not scalar in these lines, A preserves them if AD = DA, and exchanges them
+    # if tr A = tr AD = 0. Decided exactly: λ is not continuous here to any useful degree.
+    if law.dimension != 2 or (isinstance(law, FiniteLaw) and len(law.matrices) > MOST_EXACT):
+        return None
+    found = exact_factors(law)
+    if found is None:
+        return None
+    factors, weights = found
+    turning = [a for a in factors if a[0] != a[3] or a[1] or a[2]]
+    traceless = [a for a in turning if a[0] + a[3] == 0]
+    determinants = [a * d - b * c for a, b, c, d in factors]
+    if not traceless or not all(determinants):
+        return None
+    # Not one of those that may exchange the lines; if there is no other, a product of two of them.
+    diagonal = next((a for a in turning if a not in traceless), None)
+    diagonal = diagonal or times(traceless[0], traceless[-1])
+    if (
+        4 * (diagonal[0] * diagonal[3] - diagonal[1] * diagonal[2])
+        == (diagonal[0] + diagonal[3]) ** 2
+    ):
+        return None  # the two lines are one, or all of them
+    exchanging = []
+    for factor in factors:
+        product, other = times(factor, diagonal), times(diagonal, factor)
+        exchanging.append(factor[0] + factor[3] == 0 == product[0] + product[3])
+        if not exchanging[-1] and product != other:
+            return None
+    if not any(exchanging):
+        return None
+    sizes = np.array([float(abs(x)) for x in determinants])
+    if not (np.isfinite(sizes) & (sizes > 0)).all():
+        return None
+    numbers = np.asarray(weights), np.log(sizes) / 2, np.ones(sizes.size)
+    return mean_log(numbers)
 
 
 def _finite(law: FiniteLaw) -> Exponent | None:

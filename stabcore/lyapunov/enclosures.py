@@ -1,9 +1,13 @@
 r"""A proven interval for the top exponent of 2×2 matrices: a computer-assisted proof of its sign.
 
-**What is proven.** Let A_i be the floating-point matrices of the law and p_i its floating-point
-probabilities, divided by their exact sum. The interval contains λ = lim (1/n) E log‖P_n‖,
-P_n = A_{ξn} ⋯ A_{ξ1}. Nothing is assumed about the law: the factors may be singular, the law may
-be reducible. Rounding is outward throughout, and relies on IEEE arithmetic (+, −, ×, ÷) alone.
+**What is proven.** Let A_i be matrices whose entries are within given errors (`slack`) of
+floating-point numbers, and p_i floating-point probabilities, divided by their exact sum. The
+interval contains λ = lim (1/n) E log‖P_n‖, P_n = A_{ξn} ⋯ A_{ξ1}, for all such matrices. For a
+`FiniteLaw` the errors are 0. For an `SGDLaw` they bound the rounding between its kernel and its
+factors: with two rows, A_S = I − (η/B) K E_S is computed from the kernel entry by entry; otherwise
+through its eigenvectors, whose backward error is taken to be at most 8nε‖K‖, as LAPACK's is.
+Nothing is assumed about the law: the factors may be singular, the law may be reducible. Rounding
+is outward throughout, and relies on IEEE arithmetic (+, −, ×, ÷) alone.
 
 **The bound.** Write g(v) = Σ p_i log(|A_i v|/|v|). Cut the projective circle into arcs, and let
 U₀, L₀ be bounds of g on each arc and R_i(a) a set of arcs that covers the image of arc a under
@@ -37,13 +41,16 @@ of length 2n, is a quotient of two coordinates; with x̂, ŷ within e of x, y an
     |y/x − ŷ/x̂| ≤ 2 (e_y + |ŷ/x̂| e_x) / |x̂|.
 
 (Where the true point is beyond the corner that ŵ is not beyond, its position is between the
-corner's and the extrapolated one, both in the interval.) If a half-turn is possible (the kernel of
+corner's and the extrapolated one, both in the interval.) An entry's error s moves an image by
+s(|v| + |w|) ≤ 2s. If a half-turn is possible (the kernel of
 a singular factor may be in the arc), R_i(a) is the whole circle. The factors are scaled by powers
 of two; an entry that underflows then is among the absolute errors `TINY`.
 
 **Growth.** q(v) = |Av|²/|v|² = c + r cos(2θ − φ), with r ≤ (|α − γ| + 2|β|)/2 for
 AᵀA = [[α, β], [β, γ]]. An arc has angle Δ ≤ 4/n, so between its ends q exceeds the larger end value
 or falls below the smaller one by at most r(1 − cos Δ) ≤ 8r/n²; and always q ≥ (det A)²/‖A‖_F².
+The errors s of the entries change r by at most Σ (|a| s + s²/2) + |a|s_b + |b|s_a + ⋯, and the
+determinant and the norm likewise.
 Logarithms are computed here, log x = k log 2 + 2 artanh z, z = (m − 1)/(m + 1), x = 2^k m,
 ½ ≤ m² ≤ 2, by eleven terms of the series: with u = 2⁻⁵³ the roundings are below
 (2.1 |k| + 2.2) u and the remainder is below 0.01 u; 8 (|k| + 1) u is allowed.
@@ -62,9 +69,10 @@ from numba import njit
 from numpy.typing import NDArray
 
 from stabcore import _validation as check
+from stabcore._constants import EPSILON
 from stabcore._validation import Array
 from stabcore.exponent import Exponent
-from stabcore.lyapunov.laws import FiniteLaw, Law, require_law
+from stabcore.lyapunov.laws import FiniteLaw, Law, SGDLaw, require_law
 
 FEWEST_ARCS = 64
 
@@ -109,10 +117,10 @@ def enclosure(
     arcs is doubled until the interval is narrow enough. The proof, which includes singular factors
     and reducible laws, and the bounds on every rounding are in the docstring of this module.
 
-    What is proven concerns the floating-point matrices and probabilities of the law (for an
-    `SGDLaw` those of `law.finite()`). The interval is correct whatever `status` says; `status`
-    says whether it is as narrow as asked. λ is computed for the transposed factors where that is
-    easier: the exponents are the same.
+    What is proven concerns the floating-point matrices and probabilities of the law, for an
+    `SGDLaw` those of its kernel: the rounding between the kernel and the factors is enclosed, too.
+    The interval is correct whatever `status` says; `status` says whether it is as narrow as asked.
+    λ is computed for the transposed factors where that is easier: the exponents are the same.
 
     Source: our derivation; the enclosure idea is described in the book.
 
@@ -155,12 +163,13 @@ def enclosure(
     require_law(law)
     goal = _Goal(check.real("width", width, above=0.0), check.boolean("decide_sign", decide_sign))
     most_arcs = check.integer("max_arcs", max_arcs, minimum=FEWEST_ARCS)
-    matrices, share = _written_out(law)
-    if not matrices.any(axis=(1, 2)).all():
+    matrices, slack, share = _written_out(law)
+    reach = np.abs(matrices) + slack
+    if not reach.any(axis=(1, 2)).all():
         return _result(-math.inf, -math.inf, "converged", 1)  # a factor is 0, and so is the product
-    if not matrices[:, 1, 0].any() or not matrices[:, 0, 1].any():
-        return _triangular(matrices, share, goal)
-    return _refine(_Factors.of(matrices, share), goal, most_arcs)
+    if not reach[:, 1, 0].any() or not reach[:, 0, 1].any():
+        return _triangular(matrices, slack, share, goal)
+    return _refine(_Factors.of(matrices, share, slack), goal, most_arcs)
 
 
 @dataclass(frozen=True)
@@ -189,16 +198,21 @@ class _Factors:
     """Factors 2^exponent A, the largest entry of A in [½, 1), and `share`, their probabilities."""
 
     matrices: Array
+    slack: Array  # errors of the entries of A
     exponents: NDArray[np.int64]
     share: Array
 
     @classmethod
-    def of(cls, matrices: Array, share: Array) -> _Factors:
+    def of(cls, matrices: Array, share: Array, slack: Array | float = 0.0) -> _Factors:
         exponents = np.frexp(np.abs(matrices).max(axis=(1, 2)))[1].astype(np.int64)
         half = exponents // 2  # in two steps: 2^exponent could overflow
-        scaled = np.ldexp(matrices, -half[:, None, None])
-        scaled = np.ldexp(scaled, (half - exponents)[:, None, None])
-        return cls(scaled, exponents, share)
+
+        def scaled(entries: Array) -> Array:
+            shifted = np.ldexp(entries, -half[:, None, None])
+            return np.asarray(np.ldexp(shifted, (half - exponents)[:, None, None]))
+
+        errors = np.broadcast_to(slack, matrices.shape)
+        return cls(scaled(matrices), scaled(errors) * (1 + 4 * UNIT), exponents, share)
 
     @property
     def count(self) -> int:
@@ -210,8 +224,10 @@ class _Factors:
 
     @property
     def transposed(self) -> _Factors:
-        matrices = np.ascontiguousarray(np.swapaxes(self.matrices, 1, 2))
-        return _Factors(matrices, self.exponents, self.share)
+        matrices, slack = (
+            np.ascontiguousarray(np.swapaxes(part, 1, 2)) for part in (self.matrices, self.slack)
+        )
+        return _Factors(matrices, slack, self.exponents, self.share)
 
 
 def _rounding(share: Array) -> float:
@@ -219,8 +235,8 @@ def _rounding(share: Array) -> float:
     return 2 * (share.size + 8) * UNIT + 2 * (abs(math.fsum(share) - 1) + 4 * UNIT)
 
 
-def _written_out(law: Law) -> tuple[Array, Array]:
-    """Return the factors that occur and their probabilities, or refuse the law."""
+def _written_out(law: Law) -> tuple[Array, Array, Array]:
+    """Return the factors that occur, their errors and probabilities, or refuse the law."""
     if law.dimension != 2:
         remedy = (
             "use algorithm='closed_form'"
@@ -230,23 +246,49 @@ def _written_out(law: Law) -> tuple[Array, Array]:
         raise ValueError(
             f"an enclosure needs a law of dimension 2, got dimension {law.dimension}; {remedy}."
         )
-    law = law if isinstance(law, FiniteLaw) else law.finite()
-    used = law.probabilities > 0
+    if isinstance(law, FiniteLaw):
+        matrices, slack, share = law.matrices, np.zeros_like(law.matrices), law.probabilities
+    else:
+        matrices, slack, share = _of_kernel(law)
+    used = share > 0
     count, limit = int(used.sum()), MOST_TABLE_ENTRIES // FEWEST_ARCS
     if count > limit:
         raise ValueError(
             f"the law has {count} factors, above the limit {limit} of an enclosure; "
             "use algorithm='monte_carlo'."
         )
-    return law.matrices[used], law.probabilities[used]
+    return matrices[used], slack[used], share[used]
 
 
-def _triangular(matrices: Array, share: Array, goal: _Goal) -> Exponent:
+def _of_kernel(law: SGDLaw) -> tuple[Array, Array, Array]:
+    """Return the factors of SGD with bounds on the rounding between the kernel and them."""
+    finite, minimum, rate = law.finite(), law.minimum, law.step_size / law.batches.batch_size
+    if len(minimum.kernel) == 2:
+        batches, share = law.batches.listed()
+        counts = np.zeros((len(batches), minimum.n_samples))
+        for row, batch in zip(counts, batches, strict=True):
+            np.add.at(row, batch, law.batches.scales[batch])
+        counts = np.repeat(counts, minimum.n_outputs, axis=1)
+        moved = rate * minimum.kernel * counts[:, None, :]
+        return np.eye(2) - moved, 4 * EPSILON * (np.abs(moved) + (moved != 0)), share
+    # K + E = VΛVᵀ exactly for some E of norm 8nε‖K‖; a root of K is then as close to V√Λ as this.
+    spectrum = minimum.spectrum[-law.dimension :]
+    largest, least = float(spectrum[-1]), float(spectrum[0])
+    offset = 8 * len(minimum.kernel) * EPSILON * largest / math.sqrt(least)
+    reach = float(np.abs(law.gradients).max() + offset)
+    rows = law.batches.batch_size * minimum.n_outputs
+    scale = max(1.0, float(law.batches.scales.max()))
+    error = rate * rows * (2 * reach * offset * scale + offset**2 * scale)
+    error += 4 * (rows + 4) * EPSILON * (1 + rate * rows * reach**2)
+    return finite.matrices, np.full(finite.matrices.shape, error), finite.probabilities
+
+
+def _triangular(matrices: Array, slack: Array, share: Array, goal: _Goal) -> Exponent:
     """Return λ = max_j Σ p_i log|(A_i)_jj|, which holds for triangular factors."""
     # ‖P_n‖ is at least its diagonal entries. The one off the diagonal is a sum of n terms
     # a ⋯ a b d ⋯ d, each at most exp(nλ + o(n)) by the law of large numbers for log|a| and log|d|
     # (for a vanishing entry, bounded by any small positive one instead).
-    bounds = [_mean_log(matrices[:, j, j], share) for j in range(2)]
+    bounds = [_mean_log(matrices[:, j, j], slack[:, j, j], share) for j in range(2)]
     lower, upper = max(low for low, _ in bounds), max(high for _, high in bounds)
     status = "converged"
     if lower > -math.inf and not goal.reached(lower, upper):
@@ -254,14 +296,18 @@ def _triangular(matrices: Array, share: Array, goal: _Goal) -> Exponent:
     return _result(lower, upper, status, matrices.shape[0])
 
 
-def _mean_log(entries: Array, share: Array) -> tuple[float, float]:
+def _mean_log(entries: Array, slack: Array, share: Array) -> tuple[float, float]:
     """Return bounds of Σ p_i log|entry_i|."""
-    if not entries.all():
-        return -math.inf, -math.inf
-    logs, errors = np.array([_log(abs(entry)) for entry in entries]).T
-    total = float(share @ logs)
-    margin = _rounding(share) * float(share @ np.abs(logs)) + 2 * float(share @ errors)
-    return total - margin, total + margin
+    bounds = []
+    for side in (-1, 1):
+        sizes = (np.abs(entries) + side * slack) * (1 + side * 2 * UNIT * (slack > 0))
+        if not (sizes > 0).all():
+            bounds.append(-math.inf)
+            continue
+        logs, errors = np.array([_log(size) for size in sizes]).T
+        margin = _rounding(share) * float(share @ np.abs(logs)) + 2 * float(share @ errors)
+        bounds.append(float(share @ logs) + side * margin)
+    return bounds[0], bounds[1]
 
 
 def _result(lower: float, upper: float, status: str, evaluations: int) -> Exponent:
@@ -343,7 +389,13 @@ class _Grid:
         shape = (arcs, factors.count)
         first, count = np.empty(shape, np.int32), np.empty(shape, np.int32)
         upper, lower = np.zeros((2, arcs))
-        arguments = (factors.matrices, factors.exponents, factors.share, factors.rounding)
+        arguments = (
+            factors.matrices,
+            factors.slack,
+            factors.exponents,
+            factors.share,
+            factors.rounding,
+        )
         _tabulate(*arguments, first, count, upper, lower)
         # A typical product; which one does not matter for the proof.
         drawn = np.random.default_rng(0).random(SETTLING_STEPS)
@@ -479,26 +531,33 @@ def _cover(position, error, next_position, next_error, arcs):  # type: ignore[no
 
 
 @njit(inline="always")
-def _shape(a, b, c, d):  # type: ignore[no-untyped-def]
-    """Return an upper bound of r and a lower bound of q for the matrix [[a, b], [c, d]]."""
-    square = a * a + b * b + c * c + d * d
-    difference = abs((a * a - b * b) + (c * c - d * d))
-    radius = 0.5 * difference + abs(a * b + c * d) + 16.0 * UNIT * square
-    determinant = abs(a * d - b * c) - 8.0 * UNIT * (abs(a * d) + abs(b * c)) - TINY
+def _shape(matrix, slack):  # type: ignore[no-untyped-def]
+    """Return an upper bound of r and a lower bound of q for a matrix with entries in error."""
+    a, b, c, d = matrix[0, 0], matrix[0, 1], matrix[1, 0], matrix[1, 1]
+    p, q, r, s = slack[0, 0], slack[0, 1], slack[1, 0], slack[1, 1]
+    more = 1.0 + 16.0 * UNIT
+    squares = (p * (2 * abs(a) + p) + q * (2 * abs(b) + q)) * more
+    squares += (r * (2 * abs(c) + r) + s * (2 * abs(d) + s)) * more
+    mixed = (abs(a) * q + abs(b) * p + p * q + abs(c) * s + abs(d) * r + r * s) * more
+    crossed = (abs(a) * s + abs(d) * p + p * s + abs(b) * r + abs(c) * q + q * r) * more
+    square = (a * a + b * b + c * c + d * d) * more + squares
+    difference = abs((a * a - b * b) + (c * c - d * d)) + squares
+    radius = 0.5 * difference + abs(a * b + c * d) + mixed + 16.0 * UNIT * square
+    determinant = abs(a * d - b * c) - 8.0 * UNIT * (abs(a * d) + abs(b * c)) - crossed - TINY
     smallest = determinant * determinant / square * (1.0 - 16.0 * UNIT)
     return radius, smallest if determinant > 0.0 and smallest > TINY else 0.0
 
 
 @njit(nogil=True, cache=True)
-def _tabulate(matrices, exponents, share, rounding, first, count, upper, lower):  # type: ignore[no-untyped-def]
+def _tabulate(matrices, slack, exponents, share, rounding, first, count, upper, lower):  # type: ignore[no-untyped-def]
     """Fill the tables: the arcs met by the images, and the bounds of g on each arc."""
     arcs, factors = first.shape
     sizes = np.zeros((2, arcs))
     for i in range(factors):
         a, b, c, d = matrices[i, 0, 0], matrices[i, 0, 1], matrices[i, 1, 0], matrices[i, 1, 1]
-        error_x = 4.0 * UNIT * (abs(a) + abs(b)) + TINY
-        error_y = 4.0 * UNIT * (abs(c) + abs(d)) + TINY
-        radius, smallest = _shape(a, b, c, d)
+        error_x = 4.0 * UNIT * (abs(a) + abs(b)) + 2.0 * (slack[i, 0, 0] + slack[i, 0, 1]) + TINY
+        error_y = 4.0 * UNIT * (abs(c) + abs(d)) + 2.0 * (slack[i, 1, 0] + slack[i, 1, 1]) + TINY
+        radius, smallest = _shape(matrices[i], slack[i])
         between = 8.0 * radius / arcs / arcs
         shift = exponents[i] * LOG_TWO
         shift_error = 4.0 * UNIT * (abs(exponents[i]) + 1)
@@ -517,16 +576,16 @@ def _tabulate(matrices, exponents, share, rounding, first, count, upper, lower):
                     position, error, position_next, error_next, arcs
                 )
                 most = (max(high, high_next) + between) * (1.0 + 4.0 * UNIT)
-                value, slack = _log(most + TINY)
+                value, doubt = _log(most + TINY)
                 value = 0.5 * value + shift
-                upper[j - 1] += share[i] * (value + (slack + shift_error))
+                upper[j - 1] += share[i] * (value + (doubt + shift_error))
                 sizes[0, j - 1] += share[i] * (abs(value) + 1.0)
                 least = (min(low, low_next) - between) - 4.0 * UNIT * (low + low_next + between)
                 least = max(least - TINY, smallest)
                 if least > 0.0:
-                    value, slack = _log(least)
+                    value, doubt = _log(least)
                     value = 0.5 * value + shift
-                    lower[j - 1] += share[i] * (value - (slack + shift_error))
+                    lower[j - 1] += share[i] * (value - (doubt + shift_error))
                     sizes[1, j - 1] += share[i] * (abs(value) + 1.0)
                 else:
                     lower[j - 1] = -np.inf

@@ -81,7 +81,9 @@ def renewal_series(law: FiniteLaw | SGDLaw) -> Exponent | None:
     >>> renewal_series(FiniteLaw([[[1, 0], [0, 0]], [[0, -1], [1, 0]]])).value
     -inf
     """
-    pair = _pair(law)
+    if isinstance(law, FiniteLaw) and np.count_nonzero(law.probabilities) != 2:
+        return None
+    pair = exact_factors(law)
     if pair is None:
         return None
     matrices, probabilities = pair
@@ -98,14 +100,13 @@ def renewal_series(law: FiniteLaw | SGDLaw) -> Exponent | None:
     return _sum(run, probabilities[first], probabilities[1 - first], float(remainders[first]))
 
 
-def _pair(law: FiniteLaw | SGDLaw) -> tuple[list[Matrix], list[float]] | None:
-    """Return the two 2×2 factors that a law consists of and their probabilities."""
+def exact_factors(law: FiniteLaw | SGDLaw) -> tuple[list[Matrix], list[float]] | None:
+    """Return the 2×2 factors that occur, as fractions, and their probabilities, if they are exact."""
+    # Those of SGD are known exactly on two samples, one at a time.
     if law.dimension != 2:
         return None
     if isinstance(law, FiniteLaw):
         used = np.flatnonzero(law.probabilities > 0)
-        if used.size != 2:
-            return None
         entries = [[Fraction(x) for x in law.matrices[i].ravel().tolist()] for i in used]
         return [(a, b, c, d) for a, b, c, d in entries], law.probabilities[used].tolist()
     batches, used = law.batches, np.flatnonzero(law.batches.probabilities > 0)
@@ -119,6 +120,12 @@ def _pair(law: FiniteLaw | SGDLaw) -> tuple[list[Matrix], list[float]] | None:
     one, zero = Fraction(1), Fraction(0)
     pair = [(1 - first, zero, -mixed, one), (one, -mixed, zero, 1 - second)]
     return pair, batches.probabilities[used].tolist()
+
+
+def times(one: Matrix, other: Matrix) -> Matrix:
+    """Return the product of two 2×2 matrices."""
+    (a, b, c, d), (e, f, g, h) = one, other
+    return a * e + b * g, a * f + b * h, c * e + d * g, c * f + d * h
 
 
 def _determinant(matrix: Matrix) -> Fraction:

@@ -23,6 +23,7 @@ from stabcore._validation import Array
 from stabcore.exponent import Exponent, ExponentWarning
 from stabcore.lyapunov._growth import (
     count_draws,
+    draws_per_step,
     in_residual_coordinates,
     index_probabilities,
     log_growth,
@@ -34,6 +35,8 @@ from stabcore.lyapunov.laws import AnyLaw, Law, SampledLaw, SGDLaw, require_law
 CONFIDENCE = 0.95
 
 SHADOWS = 8  # products that are run again from another start
+
+FEWEST_DRAWS = 25  # of what is rare, all replicas together: its share is known to 20 %
 
 UNFORGOTTEN = 4.0  # how much further than two starts from each other the truth may be from both
 
@@ -65,7 +68,10 @@ def monte_carlo(
     `steps` steps. The estimate is the mean over replicas of (1/steps) log(growth). Its interval is
     the 95 % Student interval, widened by the measured influence of the start. The run is not
     trusted (`status`, and an `ExponentWarning`) when that influence exceeds the statistical error
-    or the growth rate drifts between the two halves: it is then too short.
+    or the growth rate drifts between the two halves: it is then too short. It is also too short if
+    it drew what is rare, the indices of positive probability that are expected less than 25 times,
+    less than 25 times together: of a factor that it never met it knows nothing, however small its
+    variance, and its interval is the whole line.
 
     With `standard_error` or `decide_sign` that is only the first round. Each further round
     continues the same products until they are twice as long (and, unless `transient` is given,
@@ -292,7 +298,26 @@ class _Run:
             used = np.flatnonzero(p)[1:]  # the last frequency follows from the others
             spread = np.sqrt(p[used] * (1 - p[used]) / (2 * self.half))
             controls = (controls[:, used] - p[used]) / spread
-        return estimate(growth / self.half, shadow / self.half, evaluations, alpha, controls)
+        result = estimate(growth / self.half, shadow / self.half, evaluations, alpha, controls)
+        return self._with_rare(result, len(growth))
+
+    def _with_rare(self, result: Exponent, replicas: int) -> Exponent:
+        """Return the result, of no value if what is rare was hardly drawn."""
+        if isinstance(self.law, SampledLaw) or math.isinf(result.value):
+            return result
+        draws = 2 * self.half * replicas * draws_per_step(self.law)
+        p = index_probabilities(self.law)
+        rare = p[(p > 0) & (p * draws < FEWEST_DRAWS)]
+        if rare.size == 0 or rare.sum() * draws >= FEWEST_DRAWS:
+            return result
+        share = f"a probability of {rare.sum():.2g} is drawn {rare.sum() * draws:.2g} times in all"
+        return replace(
+            result,
+            lower=-math.inf,
+            upper=math.inf,
+            standard_error=math.inf,
+            status=f"too short: what has {share}; raise steps",
+        )
 
     def _follow(self, lengths: NDArray[np.int64]) -> tuple[Array, Array, Array]:
         """Return growth, growth from the other start, and counts, over stretches."""

@@ -47,11 +47,11 @@ one sample         =     =       -       -       ±      ±      ≤       ≤  
 whole data set     =     =       =       -       ±      ±      ≤       ≤     ≤         ≥
 orthogonal         =     =       -       -       ±      ±      ≤       ≤     ≤         ≥
 reshuffled         =     =       -       -       ±      ±      -       -     -         ≥
-diagonal           =     =       ~       ∋       ±      ±      ≤       ≤     ≤         ≥
-triangular         =     =       ~       ∋       ±      ±      ≤       ≤     ≤         ≥
-mirrors            =     -       =       ∋       ±      ±      ≤       ≤     ≤         ≥
+diagonal           =     =       =       ∋       ±      ±      ≤       ≤     ≤         ≥
+triangular         =     =       =       ∋       ±      ±      ≤       ≤     ≤         ≥
+mirrors            =     =       =       ∋       ±      ±      ≤       ≤     ≤         ≥
 rotations          =     -       =       ∋       ±      ±      ≤       ≤     ≤         ≥
-twice too long     =     -       =       ∋       ~      ±      ≤       ≤     ≤         ≥
+twice too long     =     =       =       ∋       ~      ±      ≤       ≤     ≤         ≥
 scaled rotations   =     -       =       -       ±      ±      ≤       -     ≤         ≥
 vanishing          =     =       =       ~       ±      ±      ≤       ≤     ≤         ≥
 huge and tiny      =     -       =       ∋       ±      ±      ≤       ≤     ≤         ≥

@@ -488,3 +488,20 @@ def test_written_out_epochs_are_all_orders():
         for one in (found, expected)
     ]
     assert squares[0] == pytest.approx(squares[1], abs=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore::stabcore.ExponentWarning")
+def test_what_was_hardly_drawn_makes_a_run_too_short():
+    law = SGDLaw(Minimum([[1, 1], [1, 10.0]], [1 - 1e-6, 1e-6]), 0.5)
+    result = monte_carlo(law, 0)
+    assert not result.converged
+    assert "a probability of 1e-06 is drawn 0.64 times in all; raise steps" in result.status
+    assert (result.lower, result.upper) == (-math.inf, math.inf)
+    # The sign is not decided by a run that knows nothing of one factor.
+    short = monte_carlo(law, 0, steps=100, decide_sign=0.05, max_steps=1_000)
+    assert short.sign is None
+    # Many samples that are rare one by one are not rare together.
+    many = SGDLaw(np.eye(300) + 1, 1e-3)
+    assert "drawn" not in monte_carlo(many, 0, steps=20).status
+    never = SGDLaw(Minimum([[1, 1], [1, 10.0]], [1.0, 0.0]), 0.5)
+    assert monte_carlo(never, 0, steps=200).upper < math.inf

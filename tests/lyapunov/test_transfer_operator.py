@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stabcore import SGD, FiniteLaw, SGDLaw
-from stabcore.lyapunov import monte_carlo, transfer
+from stabcore import SGD, FiniteLaw, Minimum, SGDLaw, lyapunov_exponent
+from stabcore.lyapunov import enclosure, monte_carlo, transfer
 
 POLLICOTT = FiniteLaw([[[2, 1], [1, 1]], [[3, 1], [2, 1]]])
 POLLICOTT_EXPONENT = 1.1433110351029492458
@@ -167,3 +167,54 @@ def test_bad_input(arguments, error, words):
     law, *options = arguments
     with pytest.raises(error, match=words):
         transfer(law, **(options[0] if options else {}))
+
+
+RARE = [
+    (FiniteLaw([[[1.000001, 0.1], [0, 0.3]], [[0.05, 0.02], [0.03, 0.04]]], [1 - 1e-5, 1e-5]), -1),
+    (SGDLaw(Minimum([[1, 1], [1, 10.0]], [1 - 1e-5, 1e-5]), 0.5), 1),
+]
+
+
+@pytest.mark.parametrize(("law", "sign"), RARE)
+def test_a_simulation_that_never_drew_a_rare_factor_overrules_nothing(law, sign):
+    result = transfer(law)
+    assert result.converged
+    assert result.sign == enclosure(law, decide_sign=True).sign == sign
+
+
+def test_twenty_laws_with_a_rare_factor():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        law = FiniteLaw(rng.normal(size=(2, 2, 2)), [1 - 1e-5, 1e-5])
+        result, proven = transfer(law, tolerance=1e-6), enclosure(law, width=1e-2, max_arcs=2**12)
+        assert result.lower <= proven.upper
+        assert proven.lower <= result.upper
+
+
+@pytest.mark.parametrize("scale", [2, 4, 8, 3, 1000])
+def test_an_exact_zero_has_no_sign(scale):
+    """A quarter turn exchanges the axes: both exponents are (1/2) E log|det A| = 0."""
+    law = FiniteLaw([[[scale, 0], [0, 1 / scale]], [[0, -1], [1, 0]]])
+    result = transfer(law)
+    assert covers(result, 0.0)
+    assert result.sign is None
+
+
+def test_a_layer_that_no_grid_sees():
+    """Gradients at a cosine of 1e-12: λ is nearer to that of a coupled pair than to log(2)/2."""
+    law = SGDLaw([[1, 1e-12], [1e-12, 1]], 3.0)
+    result, simulated = lyapunov_exponent(law, rng=0), monte_carlo(law, 1, steps=60_000)
+    assert abs(result.value - simulated.value) < 4 * simulated.standard_error
+    assert simulated.value - math.log(2) / 2 > 4 * simulated.standard_error
+    assert not transfer(law).converged
+
+
+def test_rough_solutions_are_held_inside_a_proven_interval():
+    """The grids of 24 to 384 points agree better than they are right."""
+    rough = FiniteLaw([[[0, 1.625], [-0.25, -1]], [[0, 0.5], [-1, -2]]])
+    for law in (rough, SGDLaw([[2, 1], [1, 3.0]], 0.4)):
+        proven = enclosure(law, width=2e-5, max_arcs=2**20)
+        for tolerance in (1e-2, 1e-3, 1e-4):
+            result = transfer(law, tolerance=tolerance)
+            assert result.lower <= proven.upper
+            assert proven.lower <= result.upper
