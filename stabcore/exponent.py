@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from scipy.special import stdtrit
+
 from stabcore._constants import EPSILON
 
 __all__ = ["Exponent", "ExponentWarning"]
 
-KINDS = ("exact", "enclosure", "deterministic", "statistical")
+KINDS = ("exact", "enclosure", "deterministic", "statistical")  # the surest first
+PROVEN = KINDS[:2]
 
 
 class ExponentWarning(UserWarning):
@@ -39,6 +42,8 @@ class Exponent:
     standard_error : float or None
         Of a statistical value: the half-width of its interval in units of the quantile that belongs
         to it, so that it covers what was measured of the bias as well. None for the other kinds.
+    proof : str
+        The bound that proves the sign, for a value that is estimated; empty where none does.
 
     Raises
     ------
@@ -62,6 +67,7 @@ class Exponent:
     status: str = "converged"
     evaluations: int = 1
     standard_error: float | None = None
+    proof: str = ""
 
     def __post_init__(self) -> None:
         """Refuse what would not be a result."""
@@ -90,7 +96,8 @@ class Exponent:
 
     def __str__(self) -> str:
         """Return the value, to the digits that its interval knows, with the interval."""
-        origin = f"({self.kind}, {self.method})"
+        proof = ", proven sign" if self.proof and self.kind not in PROVEN else ""
+        origin = f"({self.kind}, {self.method}{proof})"
         if self.lower == self.upper:
             return f"{self.value:+.6g} {origin}"
         half_width = (self.upper - self.lower) / 2
@@ -136,4 +143,52 @@ def affine(exponent: Exponent, factor: float, shift: float = 0.0) -> Exponent:
         lower=factor * exponent.lower + shift - rounding,
         upper=factor * exponent.upper + shift + rounding,
         standard_error=None if error is None else factor * error,
+        proof="" if shift else exponent.proof,
+    )
+
+
+def largest_exponent(parts: list[Exponent]) -> Exponent:
+    """Return the exponent of a product that splits into parts with the given ones.
+
+    Statistical intervals are widened so that they hold together.
+
+    Parameters
+    ----------
+    parts : list of Exponent
+
+    Returns
+    -------
+    Exponent
+        The largest, of the least sure kind among those that could be the largest.
+    """
+    lower = max(part.lower for part in parts)
+    rivals = [part for part in parts if part.upper >= lower]
+    best = max(rivals, key=lambda part: part.value)
+    chance = [part for part in rivals if part.standard_error]
+    # Bonferroni, with the few degrees of freedom that a simulation has at least.
+    wider = float(stdtrit(7, 1 - 0.025 / len(chance)) / stdtrit(7, 0.975)) if chance else 1.0
+    intervals = [_widened(part, wider) for part in rivals]
+    errors = [part.standard_error for part in rivals if part.standard_error is not None]
+    doubts = [part.status for part in rivals if not part.converged]
+    proofs = [part.proof for part in rivals if part.proof or part.kind in PROVEN]
+    sure = len(proofs) == len(rivals) if best.value < 0 else bool(best.proof)
+    return replace(
+        best,
+        lower=max(low for low, _ in intervals),
+        upper=max(high for _, high in intervals),
+        kind=max((part.kind for part in rivals), key=KINDS.index),
+        status=doubts[0] if doubts else "converged",
+        evaluations=sum(part.evaluations for part in parts),
+        standard_error=wider * max(errors) if errors else None,
+        proof=next(filter(None, proofs), "") if sure else "",
+    )
+
+
+def _widened(part: Exponent, wider: float) -> tuple[float, float]:
+    """Return the interval of a part, that of a statistical one made wider."""
+    if not part.standard_error or math.isinf(part.standard_error):
+        return part.lower, part.upper
+    return (
+        part.value - (part.value - part.lower) * wider,
+        part.value + (part.upper - part.value) * wider,
     )

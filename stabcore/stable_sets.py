@@ -332,7 +332,7 @@ def scanned(
         brackets=tuple(brackets),
         lower=lower,
         upper=upper,
-        resolution=float(np.diff(grid).max()),
+        resolution=float(np.diff(grid).max(initial=0.0)),
     )
 
 

@@ -21,6 +21,7 @@ from stabcore.lyapunov.laws import (
 )
 from stabcore.lyapunov.mean_square import mean_square_edge, mean_square_exponent
 from stabcore.lyapunov.moments import moment_exponent, tail_index
+from stabcore.lyapunov.proofs import proven_bounds
 from stabcore.lyapunov.simulated_products import monte_carlo
 from stabcore.lyapunov.spectrum import lyapunov_spectrum
 from stabcore.lyapunov.transfer_operator import transfer
@@ -49,6 +50,7 @@ __all__ = [  # noqa: RUF022
     "moment_exponent",
     "tail_index",
     # bounds
+    "proven_bounds",
     "subadditive_bound",
     "determinant_bound",
 ]

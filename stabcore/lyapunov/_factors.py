@@ -1,11 +1,13 @@
-"""The factors of a law, listed and rescaled; and the refusal of those that are not independent."""
+"""The factors of a law: listed and rescaled, split, and refused if they are not independent."""
 
 from __future__ import annotations
 
 import numpy as np
+from scipy.sparse.csgraph import connected_components
 
 from stabcore._validation import Array
 from stabcore.lyapunov.laws import FiniteLaw, Law, SGDLaw, require_law
+from stabcore.problems.minimum import Minimum
 
 
 def require_independent_steps(law: Law) -> None:
@@ -23,6 +25,32 @@ def listed(law: Law, limit: int = 100_000) -> tuple[Array, Array, Array]:
     finite = law if isinstance(law, FiniteLaw) else law.finite(limit)
     used = finite.probabilities > 0
     return *rescaled(finite.matrices[used]), finite.probabilities[used]
+
+
+def split(law: Law) -> list[Law]:
+    """Return the laws into which the products of a law split, one per invariant subspace."""
+    # Those of SGD are the groups of mutually orthogonal gradients: all gradients but those of the
+    # group are replaced by 0.
+    if isinstance(law, FiniteLaw):
+        linked = law.matrices[law.probabilities > 0].any(axis=0)
+        count, labels = connected_components(linked, directed=False)
+        groups = [np.flatnonzero(labels == label) for label in range(count)]
+        if count == 1:
+            return [law]
+        return [
+            FiniteLaw(law.matrices[:, group[:, None], group], law.probabilities) for group in groups
+        ]
+    kernel = law.minimum.kernel
+    blocks = [block for block in law.minimum.blocks if kernel[block, block].any()]
+    if len(blocks) == 1:
+        return [law]
+    parts: list[Law] = []
+    for block in blocks:
+        own = np.zeros_like(kernel)
+        own[np.ix_(block, block)] = kernel[np.ix_(block, block)]
+        minimum = Minimum(own, law.minimum.probabilities, outputs=law.minimum.n_outputs)
+        parts.append(SGDLaw(minimum, law.step_size, law.method))
+    return parts
 
 
 def relative_powers(probabilities: Array, logs: Array, q: float) -> tuple[Array, float]:

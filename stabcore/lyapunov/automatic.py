@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 
 from stabcore import _validation as check
-from stabcore.exponent import Exponent, affine
+from stabcore.exponent import Exponent, affine, largest_exponent
+from stabcore.lyapunov._factors import split
 from stabcore.lyapunov.closed_forms import closed_form
 from stabcore.lyapunov.enclosures import enclosure
 from stabcore.lyapunov.laws import AnyLaw, FiniteLaw, Law, SampledLaw, SGDLaw, require_law
+from stabcore.lyapunov.proofs import inside, proven_bounds
 from stabcore.lyapunov.simulated_products import check_options, monte_carlo
-from stabcore.lyapunov.transfer_operator import transfer
+from stabcore.lyapunov.transfer_operator import solved, transfer
 
 ALGORITHMS = ("auto", "closed_form", "transfer", "enclosure", "monte_carlo")
 
@@ -40,7 +42,8 @@ def lyapunov_exponent(
         "closed_form", "transfer" (dimension 2 or 3), "enclosure" (a proven interval, dimension 2)
         or "monte_carlo" insist. "auto" takes the first that applies: the closed form, the transfer
         operator for laws with up to 20,000 factors (or different epochs, where batches are
-        reshuffled), Monte Carlo.
+        reshuffled), Monte Carlo. It treats the orthogonal groups of a law one by one, and cuts
+        the result down to what `proven_bounds` says.
     rng : int, numpy.random.Generator or None
         For Monte Carlo; same seed, same result.
     tolerance : float
@@ -66,7 +69,7 @@ def lyapunov_exponent(
     >>> lyapunov_exponent(FiniteLaw([[[2.0, 0.0], [0.0, 0.5]], [[0.5, 7.0], [0.0, 2.0]]])).value
     0.0
     >>> print(lyapunov_exponent(FiniteLaw([[[2, 1], [1, 1]], [[3, 1], [2, 1]]])))
-    +1.143311035 in [+1.143311035, +1.143311035] (deterministic, transfer operator)
+    +1.143311035 in [+1.143311035, +1.143311035] (deterministic, transfer operator, proven sign)
     """
     check.choice("algorithm", algorithm, ALGORITHMS)
     require_law(law, AnyLaw)
@@ -80,18 +83,53 @@ def lyapunov_exponent(
         if algorithm == "transfer":
             return transfer(law, tolerance=tolerance)
         return enclosure(law, width=tolerance)
+    if algorithm == "closed_form":
+        result = closed_form(law)
+        if result is None:
+            raise ValueError(f"algorithm 'closed_form' does not know {law!r}; use 'auto'.")
+        return result
+    return estimated(law, rng, check.real("tolerance", tolerance, above=0.0), options)
+
+
+def estimated(
+    law: AnyLaw,
+    rng: int | np.random.Generator | None,
+    tolerance: float,
+    options: dict[str, Any],
+    *,
+    proven: bool = True,
+) -> Exponent:
+    """Return the exponent by the first method that applies, inside its proven bounds if wanted.
+
+    Parameters
+    ----------
+    law : FiniteLaw, SGDLaw or SampledLaw
+    rng, tolerance, options
+        As in `lyapunov_exponent`.
+    proven : bool
+        Whether to look for proven bounds; a scan that starts from them need not.
+
+    Returns
+    -------
+    Exponent
+    """
     result = closed_form(law)
     if result is not None:
         return result
-    if algorithm == "closed_form":
-        raise ValueError(f"algorithm 'closed_form' does not know {law!r}; use 'auto'.")
-    if isinstance(law, SampledLaw) or not _deterministic(law):
+    if isinstance(law, SampledLaw):
         return monte_carlo(law, rng, **options)
-    result = _transfer_per_step(law, tolerance)
-    if result.converged or result.upper - result.value < ROUGH:
-        return result
-    simulated = monte_carlo(law, rng, **options)
-    return min(result, simulated, key=lambda exponent: exponent.upper - exponent.lower)
+    parts = split(law)
+    if len(parts) > 1:
+        generator = check.generator(rng)
+        return largest_exponent(
+            [estimated(part, generator, tolerance, options, proven=proven) for part in parts]
+        )
+    result = _transfer_per_step(law, tolerance, proven) if _deterministic(law) else None
+    if result is None or not (result.converged or result.upper - result.value < ROUGH):
+        simulated = monte_carlo(law, rng, **options)
+        candidates = [simulated] if result is None else [result, simulated]
+        result = min(candidates, key=lambda exponent: exponent.upper - exponent.lower)
+    return inside(result, proven_bounds(law)) if proven else result
 
 
 def _deterministic(law: Law) -> bool:
@@ -103,9 +141,9 @@ def _deterministic(law: Law) -> bool:
     return law.batches.epoch_count <= MOST_FACTORS
 
 
-def _transfer_per_step(law: Law, tolerance: float) -> Exponent:
+def _transfer_per_step(law: Law, tolerance: float, enclosed: bool) -> Exponent:
     """Return the exponent by the transfer operator, of whole epochs where they are reshuffled."""
     if not isinstance(law, SGDLaw) or law.batches.epoch_length == 1:
-        return transfer(law, tolerance=tolerance)
+        return solved(law, tolerance, enclosed=enclosed)
     length = law.batches.epoch_length
-    return affine(transfer(law.epochs(), tolerance=tolerance * length), 1 / length)
+    return affine(solved(law.epochs(), tolerance * length, enclosed=enclosed), 1 / length)

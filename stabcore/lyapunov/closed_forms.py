@@ -147,29 +147,6 @@ def log_sums(law: SGDLaw) -> list[LogSum] | None:
     return sums
 
 
-def log_sum(weights: Array, scaled: Array) -> Exponent:
-    """Return Σ_m w_m log|1 − x_m| with a bound on its rounding error.
-
-    An error of one rounding in x_m changes its term by |x_m| / |1 − x_m| roundings.
-
-    Parameters
-    ----------
-    weights : array, shape (M,)
-    scaled : array, shape (M,)
-        x_m = ηc_m.
-
-    Returns
-    -------
-    Exponent
-
-    Examples
-    --------
-    >>> log_sum(np.array([0.5, 0.5]), np.array([3.0, 1.5])).value
-    0.0
-    """
-    return mean_log(one_minus(weights, scaled))
-
-
 def scalar_parts(law: Law) -> list[Scalars] | None:
     """Return the random numbers into which a law splits, or None if it does not.
 
@@ -186,7 +163,11 @@ def scalar_parts(law: Law) -> list[Scalars] | None:
         sums = log_sums(law)
         if sums is None:
             return None
-        return [one_minus(weights, law.step_size * c) for weights, c in sums]
+        # Entries of the kernel are known to a rounding, its eigenvalues to n ε of the largest.
+        spectrum = law.minimum.hessian_spectrum
+        full = law.batches.full_batch
+        errors = 4 * spectrum.size * law.step_size * float(spectrum[-1]) if full else 0.0
+        return [one_minus(weights, law.step_size * c, errors) for weights, c in sums]
     used = law.probabilities > 0
     matrices, weights = law.matrices[used], law.probabilities[used]
     if np.tril(matrices, -1).any() and np.triu(matrices, 1).any():

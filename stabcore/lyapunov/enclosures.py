@@ -80,6 +80,10 @@ TRIAL_ARCS = 256  # after these the law or its transpose is preferred, whichever
 
 MOST_TABLE_ENTRIES = 2**24  # arcs × factors
 
+TRIED_ARCS = 512  # of an enclosure for an interval of step sizes, one of many
+
+MOST_TRIED = 64  # factors of the laws for which this is done
+
 SETTLING_STEPS = 256
 
 SWEEPS_AT_ONCE = 8
@@ -170,6 +174,34 @@ def enclosure(
     if not reach[:, 1, 0].any() or not reach[:, 0, 1].any():
         return _triangular(matrices, slack, share, goal)
     return _refine(_Factors.of(matrices, share, slack), goal, most_arcs)
+
+
+def can_be_enclosed(law: SGDLaw) -> bool:
+    """Return whether `sign_between` applies to a law at a moderate cost."""
+    return law.dimension == 2 and law.batches.epoch_length == 1 and law.batches.count <= MOST_TRIED
+
+
+def sign_between(law: SGDLaw, low: float, high: float) -> int | None:
+    """Return the sign of λ if it is proven for all step sizes between two numbers, else None.
+
+    The entries of the factors are linear in η: half the width times their slopes is one more error.
+
+    Parameters
+    ----------
+    law : SGDLaw
+        Of dimension 2; its step size plays no part.
+    low, high : float
+
+    Returns
+    -------
+    int or None
+    """
+    middle = law.at(low + (high - low) / 2)
+    matrices, slack, share = _written_out(middle)
+    slopes = (np.abs(matrices - np.eye(2)) + slack) / middle.step_size
+    slack = slack + slopes * ((high - low) / 2 * (1 + 1e-9))
+    factors = _Factors.of(matrices, share, slack)
+    return _refine(factors, _Goal(0.0, True), TRIED_ARCS).sign
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ def renewal_series(law: FiniteLaw | SGDLaw) -> Exponent | None:
 
 
 def exact_factors(law: FiniteLaw | SGDLaw) -> tuple[list[Matrix], list[float]] | None:
-    """Return the 2×2 factors that occur, as fractions, and their probabilities, if they are exact."""
+    """Return the 2×2 factors that occur, as fractions if exact, and the probabilities."""
     # Those of SGD are known exactly on two samples, one at a time.
     if law.dimension != 2:
         return None

@@ -20,7 +20,8 @@ from scipy.special import stdtrit
 from stabcore import _validation as check
 from stabcore._random import stream_states
 from stabcore._validation import Array
-from stabcore.exponent import Exponent, ExponentWarning
+from stabcore.exponent import Exponent, ExponentWarning, largest_exponent
+from stabcore.lyapunov._factors import split
 from stabcore.lyapunov._growth import (
     count_draws,
     draws_per_step,
@@ -86,8 +87,12 @@ def monte_carlo(
     interval that excludes 0 lies on the side of λ, and no interval excludes 0 if λ = 0. Hence the
     sign is wrong with probability at most α at whichever round the run stops, and the interval
     that is returned, the one of that round, covers λ with probability at least 1 − α. What it
-    assumes is what the run of fixed length assumes: nearly normal growth rates of the replicas, and
-    a start whose influence is not larger than measured.
+    assumes is what the run of fixed length assumes: nearly normal growth rates of the replicas, a
+    start whose influence is not larger than measured, and a top exponent that is simple. (If two
+    exponents are equal, the larger of two sums is followed, and the estimate is too high by an
+    order of 1/√steps. Equal exponents of factors that split by coordinates, or of orthogonal groups
+    of gradients, do no harm: each is simulated by itself, and the largest is returned. Of 2×2
+    factors that exchange two lines there is a closed form.)
 
     *Control variates.* The frequencies f_i with which a replica drew the samples (or factors) have
     the known means p_i. The rates are regressed on f_i − p_i over the replicas, and the interval is
@@ -147,6 +152,25 @@ def monte_carlo(
         max_steps=max_steps,
         control_variates=control_variates,
     )
+    parts = [law] if isinstance(law, SampledLaw) else split(law)
+    if len(parts) > 1:
+        alpha = None if decide_sign is None else decide_sign / len(parts)
+        return largest_exponent(
+            [
+                monte_carlo(
+                    part,
+                    generator,
+                    steps=steps,
+                    replicas=replicas,
+                    transient=transient,
+                    standard_error=standard_error,
+                    decide_sign=alpha,
+                    max_steps=max_steps,
+                    control_variates=control_variates,
+                )
+                for part in parts
+            ]
+        )
     counted = _with_controls(law, replicas) if control_variates else None
     run = _Run(law, generator, steps, replicas, transient, counted)
     longest = LONGEST * steps if max_steps is None else max_steps

@@ -125,16 +125,36 @@ def transfer(law: Law, *, tolerance: float = 1e-10) -> Exponent:
             f"transfer needs a law of dimension 2 or 3, got {law.dimension}; "
             "use algorithm='closed_form' in dimension 1 and 'monte_carlo' above 3."
         )
+    return solved(law, goal)
+
+
+def solved(law: Law, goal: float, *, enclosed: bool = True) -> Exponent:
+    """Return the exponent of a law of dimension 2 or 3.
+
+    Parameters
+    ----------
+    law : FiniteLaw or SGDLaw
+    goal : float
+        The tolerance.
+    enclosed : bool
+        Whether to hold it against an enclosure in the plane, which costs more than all the rest
+        where factors are nearly singular; otherwise it is held against a simulation there, too.
+
+    Returns
+    -------
+    Exponent
+    """
     finite = law.finite(MOST_FACTORS) if isinstance(law, SGDLaw) else law
-    simulated = _simulated(finite)
-    if math.isinf(simulated.value):  # one product that is 0 settles it
-        return exact(simulated.value, 0.0, "transfer operator", simulated.evaluations)
     found = _refined(_Factors(*listed(finite)), law.dimension, goal)
-    if law.dimension == 2 and len(finite.matrices) <= MOST_ENCLOSED:
+    if enclosed and law.dimension == 2 and len(finite.matrices) <= MOST_ENCLOSED:
         proven = enclosure(law, width=min(max(found.error, ENCLOSED[0]), ENCLOSED[1]))
         found = found.inside(proven)
-    elif simulated.converged:
-        found = found.held_against(simulated)
+        simulated = _simulated(finite) if math.isinf(proven.lower) else None
+    else:
+        simulated = _simulated(finite)
+        found = found.held_against(simulated) if simulated.converged else found
+    if simulated is not None and math.isinf(simulated.value):  # one product that is 0 settles it
+        return exact(simulated.value, 0.0, "transfer operator", simulated.evaluations)
     error = max(found.upper - found.value, found.value - found.lower)
     status = f"error estimate {error:.1e} above the tolerance {goal:.1e}: {found.cause}"
     return Exponent(
@@ -207,7 +227,7 @@ def _refined(factors: _Factors, dimension: int, goal: float) -> _Found:
         if len(values) > 3 and work > MOST_ENTRIES:
             break
         operator, growth = _operator(factors, grid)
-        solution, rest = _solve(operator, growth)
+        solution, rest = _solve(operator, growth, goal / 100)
         if solution is None:
             value, error = _largest_growth(operator, growth)
             values.append(value)
@@ -336,7 +356,9 @@ def _lagrange(t: Any) -> tuple[Any, ...]:
 _compiled_lagrange = njit(_lagrange)
 
 
-def _solve(operator: sparse.csr_array, growth: Array) -> tuple[Array | None, float]:
+def _solve(
+    operator: sparse.csr_array, growth: Array, enough: float = 0.0
+) -> tuple[Array | None, float]:
     """Return h with h − Th + mean(h) = g, or None if there is none, and what is left of it."""
     goal = SOLVED * float(np.abs(growth).max())
 
@@ -351,7 +373,7 @@ def _solve(operator: sparse.csr_array, growth: Array) -> tuple[Array | None, flo
             solution = solution + rest
             rest = growth - applied(solution)
             after = float(np.abs(rest).max())
-            if after <= 4 * EPSILON * float(np.abs(solution).max()):
+            if after <= max(enough, 4 * EPSILON * float(np.abs(solution).max())):
                 return solution, after
     if after <= goal:
         return solution, after

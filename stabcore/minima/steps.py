@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,10 @@ from numpy.typing import ArrayLike
 
 from stabcore import _validation as check
 from stabcore.exponent import Exponent
-from stabcore.lyapunov.automatic import lyapunov_exponent
+from stabcore.lyapunov.automatic import estimated
 from stabcore.lyapunov.bounds import determinant_log_sum
 from stabcore.lyapunov.closed_forms import LogSum, log_sums
+from stabcore.lyapunov.enclosures import can_be_enclosed, sign_between
 from stabcore.lyapunov.laws import SGDLaw
 from stabcore.lyapunov.mean_square import mean_square_edge
 from stabcore.lyapunov.simulated_products import check_options
@@ -27,10 +29,13 @@ from stabcore.stable_sets import (
     intersection,
     negative_steps,
     neighbours,
-    stable_set,
+    scanned,
 )
 
 SCAN_TOLERANCE = 1e-5  # of the deterministic exponents of a scan, which need many of them
+FEWEST_POINTS = 5  # of a scan between two roots of the determinant bound
+EDGE = 1e-11  # relative accuracy of the edge of stability in mean square
+MOST_PROOFS = 400  # of signs on intervals of step sizes
 MOST_BATCHES = 2_000  # in the determinant bound; of more, as many are drawn
 
 
@@ -77,11 +82,13 @@ def stable_steps(
 
     λ(η) is not monotone and may be negative on several disjoint intervals. Where λ is a closed
     form (`stabcore.lyapunov.closed_form`) it is concave between its poles, so all sign changes are
-    found. Elsewhere (0, 2/max k) is stable (every factor is a contraction; k are the curvatures of
-    the samples' losses), and beyond the last root of the determinant bound
-    (1/r) E log|det A_S| ≤ λ nothing is (with more than 2000 different batches the bound is
-    estimated from as many); λ is scanned in between, and every sign change is bracketed as tightly
-    as the error of the exponent allows.
+    found. Elsewhere everything is stable up to the edge in mean square (or 2/max k, where every
+    factor is a contraction; k are the curvatures of the samples' losses), and nothing is where the
+    determinant bound (1/r) E log|det A_S| ≤ λ is positive (with more than 2000 different batches
+    the bound is estimated from as many). In what is left λ is scanned, the step sizes at which a
+    factor is singular among the points, and every sign change is bracketed as tightly as the error
+    of the exponent allows. In the plane the signs between sign changes are then proven, on whole
+    intervals of step sizes, until the widest without a proof is the `resolution`.
 
     Source: our derivation.
 
@@ -124,11 +131,12 @@ def stable_steps(
     check.integer("points", points, minimum=2)
     check.generator(rng)
     check_options(**options)
+    check.real("tolerance", tolerance, above=0.0)
     covered_method(method, "stable_steps")
     law = SGDLaw(minimum, 1.0, method)
 
     def exponent(step_size: float) -> Exponent:
-        return lyapunov_exponent(law.at(step_size), rng=rng, tolerance=tolerance, **options)
+        return estimated(law.at(step_size), rng, tolerance, options, proven=False)
 
     kappas = np.unique(law.minimum.hessian_spectrum)
     gd = intersection([negative_steps(np.ones(1), kappa[None]) for kappa in kappas])
@@ -156,26 +164,62 @@ def _mean_square_steps(minimum: Minimum, method: SGD) -> StableSet:
 def _scanned_steps(
     law: SGDLaw, exponent: Callable[[float], Exponent], end: float, points: int, terms: LogSum
 ) -> StableSet:
-    """Return the step sizes up to `end` at which λ < 0, by a scan between two proven bounds."""
+    """Return the step sizes up to `end` at which λ < 0, by a scan where no bound decides."""
     drawn = law.batches.probabilities > 0
     start = 2 / float(law.curvatures[drawn].max())
+    if law.batches.epoch_length == 1:
+        start = max(start, mean_square_edge(law.minimum, law.method) * (1 - EDGE))
     bound = negative_steps(*terms)
     reach = max(start, bound.intervals[-1][1])
     last = min(end, reach)
     if last <= start * (1 + 1e-12):
-        # Contractions up to here, and expansion beyond if the bound ends here (all ηk = 2).
+        # Stable up to here, and expansion beyond if the bound ends here (all ηk = 2).
         return _first_interval(reach, bound.brackets[-1:])
-    scan = stable_set(exponent, start, last, points=points)
-    intervals = [(0.0, start), *scan.intervals]
+    # Outside these pieces λ is positive, since the determinant bound is.
+    pieces = [(max(a, start), min(b, last)) for a, b in bound.intervals if a < last and b > start]
+    scans = []
+    for low, high in pieces:
+        count = max(FEWEST_POINTS, round(points * (high - low) / (last - start)))
+        grid = np.linspace(low, high, count)
+        poles = np.unique(1 / terms[1][terms[1] > 0])  # a factor is singular: λ may be −∞
+        poles = poles[(poles > low) & (poles < high)]
+        grid = np.union1d(grid, poles if poles.size <= points else poles[:0])
+        found = [exponent(float(eta)) for eta in grid]
+        known = np.array([one.sign is not None for one in found])
+        scans.append(scanned(exponent, grid, np.array([one.value for one in found]), known))
+    intervals = [(0.0, start), *(pair for scan in scans for pair in scan.intervals)]
     if len(intervals) > 1 and intervals[1][0] == start:
         intervals[:2] = [(0.0, intervals[1][1])]
+    brackets = [bracket for scan in scans for bracket in scan.brackets]
+    spacing = max(scan.resolution for scan in scans)
+    if can_be_enclosed(law):
+        spacing = min(spacing, _unproven(law, pieces, brackets))
     return StableSet(
         intervals=tuple(intervals),
-        brackets=scan.brackets,
+        brackets=tuple(brackets),
         lower=0.0,
         upper=end,
-        resolution=scan.resolution,
+        resolution=spacing,
     )
+
+
+def _unproven(law: SGDLaw, pieces: list[Interval], brackets: list[Interval]) -> float:
+    """Return the width of the widest interval between sign changes with no proven sign of λ."""
+    waiting = []  # the widest first
+    for low, high in pieces:
+        inner = [(a, b) for a, b in brackets if low <= a and b <= high]
+        ends = [low, *(end for bracket in inner for end in bracket), high]
+        waiting += [(a - b, a, b) for a, b in zip(ends[::2], ends[1::2], strict=True) if b > a]
+    heapify(waiting)
+    for _ in range(MOST_PROOFS):
+        if not waiting:
+            return 0.0
+        _, low, high = heappop(waiting)
+        if sign_between(law, low, high) is None:
+            middle = (low + high) / 2
+            for part in ((low, middle), (middle, high)):
+                heappush(waiting, (part[0] - part[1], *part))
+    return -waiting[0][0]
 
 
 def _first_interval(edge: float, brackets: tuple[Interval, ...]) -> StableSet:

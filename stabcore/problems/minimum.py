@@ -14,14 +14,15 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.sparse.csgraph import connected_components
 
 from stabcore import _validation as check
+from stabcore._constants import EPSILON
 from stabcore._validation import Array
 from stabcore.problems.base import Problem
 
 # Eigenvalues of K below this fraction of the largest one are rounding: the gradients are then
-# linearly dependent. Two gradients with a cosine below the second one are orthogonal.
+# linearly dependent. A cosine below the second one is rounding: the gradients are orthogonal.
 RANK_TOLERANCE = 1e-12
 
-ORTHOGONALITY_TOLERANCE = 1e-13
+ORTHOGONALITY_TOLERANCE = 8 * EPSILON
 
 
 class Minimum:

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 from hypothesis import assume, example, given, settings
@@ -14,6 +16,8 @@ from stabcore import (
     sgd_exponent,
     stable_steps,
 )
+from stabcore.lyapunov import enclosure
+from stabcore.lyapunov.enclosures import sign_between
 from stabcore.stable_sets import stable_set
 
 KERNEL = np.array([[2.0, 0.3, 0.1], [0.3, 1.0, -0.5], [0.1, -0.5, 4.0]])
@@ -213,3 +217,44 @@ def test_a_table_has_a_line_for_each_notion():
     reshuffled = stable_steps(np.diag([1.0, 4.0]), SGD(reshuffle=True))
     assert reshuffled.mean_square is None
     assert str(reshuffled).splitlines()[2] == "SGD in mean square  not known for reshuffled epochs"
+
+
+@pytest.mark.parametrize("a", [0.5, 1.5, 2.0, 2.5, 4.0])
+def test_slivers_around_a_singular_factor_are_found(a):
+    """Gradients (1, 0) and (a, 1): A₁A₂A₁ = 0 at η = 1, so that λ = −∞ there."""
+    kernel = [[1, a], [a, 1 + a**2]]
+    found = stable_steps(kernel).sgd
+    assert 1.0 in found
+    assert sgd_exponent(kernel, 1.0).value == -math.inf
+    for low, high in found.brackets:  # the sign is proven a little further out on both sides
+        signs = {enclosure_sign(kernel, end) for end in (low * (1 - 1e-3), high * (1 + 1e-3))}
+        assert signs in ({-1, 1}, {-1, None}, {1, None})
+
+
+def enclosure_sign(kernel, step_size):
+    return enclosure(SGDLaw(kernel, step_size), decide_sign=True).sign
+
+
+def test_signs_between_are_proven_in_the_plane():
+    """The resolution is the widest interval without a proof, not the spacing of the scan."""
+    found = stable_steps([[1.0, 0.5], [0.5, 3.0]]).sgd
+    assert found.resolution < 1e-4
+    law = SGDLaw([[1.0, 0.5], [0.5, 3.0]], 1.0)
+    assert sign_between(law, 0.3, 0.33) == -1
+    assert sign_between(law, 0.8, 0.82) == 1
+    assert sign_between(law, 0.6, 0.75) is None  # the sign changes in between
+    for low, high in ((0.3, 0.33), (0.8, 0.82)):
+        for eta in np.linspace(low, high, 7):
+            assert lyapunov_exponent(law.at(eta)).sign == sign_between(law, low, high)
+
+
+@pytest.mark.filterwarnings("ignore::stabcore.ExponentWarning")
+def test_everything_below_the_edge_in_mean_square_is_stable():
+    rng = np.random.default_rng(0)
+    for size in (3, 8):
+        jacobian = rng.normal(size=(size, size + 3))
+        kernel = jacobian @ jacobian.T
+        for method in (SGD(), SGD(batch_size=2)):
+            table = stable_steps(kernel, method, rng=0, steps=200, points=8)
+            ((_, edge),) = table.mean_square.intervals
+            assert table.sgd.intervals[0][1] >= edge * (1 - 1e-11)
