@@ -37,6 +37,7 @@ METHOD_FIELDS = (
     "probabilities",
 )
 
+LEAST, MOST = 1e-250, 1e250  # of what is multiplied with others of its kind
 PROBABILITY_TOLERANCE = 1e-9
 SYMMETRY_TOLERANCE = 1e-10
 DEFINITENESS_TOLERANCE = 1e-10
@@ -105,10 +106,16 @@ def warn(message: str, category: type[Warning]) -> None:
 
 def finite_array(name: str, value: ArrayLike, ndim: int | None = None) -> Array:
     """Return `value` as a float array of dimension `ndim`, all entries finite."""
+    if np.ma.is_masked(value):
+        raise ValueError(
+            f"{name} is a masked array with masked entries; fill them, or drop their rows."
+        )
     try:
-        if np.iscomplexobj(value):
-            raise TypeError("complex")
+        if np.iscomplexobj(value) or np.asarray(value).dtype.kind in "Mm":
+            raise TypeError("not real")
         array = np.array(value, dtype=np.float64)
+    except OverflowError as error:
+        raise ValueError(f"{name} has an integer too large for a float; rescale it.") from error
     except (TypeError, ValueError) as error:
         raise TypeError(
             f"{name} must be an array of real numbers, got {short(value)}; "
@@ -147,8 +154,19 @@ def real(name: str, value: Any, *, above: float = -math.inf, below: float = math
 
 
 def step_size(value: Any, name: str = "step_size") -> float:
-    """Return a step size: positive and finite."""
-    return real(name, value, above=0.0)
+    """Return a step size: positive, finite, and not at the ends of the range of floats."""
+    number = real(name, value, above=0.0)
+    require_moderate(name, number)
+    return number
+
+
+def require_moderate(name: str, number: float) -> None:
+    """Refuse a positive number at the ends of the range of floats."""
+    if not LEAST <= number <= MOST:
+        raise ValueError(
+            f"{name} must be between {LEAST:g} and {MOST:g}, got {number:g}: products with it "
+            "leave the range of floats; rescale the problem."
+        )
 
 
 def non_negative(name: str, value: Any) -> float:
@@ -227,6 +245,8 @@ def kernel(value: ArrayLike) -> Array:
             f"kernel must be symmetric, got a largest |K - K.T| of {asymmetry:.3g}; "
             "pass K = J @ J.T, or (K + K.T) / 2 if the asymmetry is rounding."
         )
+    if array.any():
+        require_moderate("the largest entry of kernel", float(np.abs(array).max()))
     return np.asarray((array + array.T) / 2)
 
 

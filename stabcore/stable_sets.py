@@ -293,6 +293,12 @@ def stable_set(
     high = check.real("upper", upper, above=low)
     grid = np.linspace(low, high, check.integer("points", points, minimum=2))
     found = [exponent(float(t)) for t in grid]
+    wrong = next((e for e in found if not isinstance(e, Exponent)), None)
+    if wrong is not None:
+        raise TypeError(
+            f"exponent must return an Exponent, got {check.short(wrong)}; pass for instance "
+            "lambda t: sgd_exponent(kernel(t), step_size)."
+        )
     known = np.array([e.sign is not None for e in found])
     return scanned(exponent, grid, np.array([e.value for e in found]), known)
 

@@ -137,6 +137,16 @@ BAD_KERNELS = [
     ([[1.0], [1.0, 2.0]], TypeError, r"kernel must be an array of real numbers"),
     ([[1j]], TypeError, r"kernel must be an array of real numbers.*1j"),
     (np.array([[1j]]), TypeError, r"kernel must be an array of real numbers.*j"),
+    (1e308 * np.eye(2), ValueError, "the largest entry of kernel must be between .* got 1e.308"),
+    (5e-324 * np.eye(2), ValueError, "the largest entry of kernel must be .* rescale"),
+    ([[10**400]], ValueError, "kernel has an integer too large for a float; rescale"),
+    (np.full((2, 2), "2020", "M8[Y]"), TypeError, "kernel must be an array of real numbers"),
+    (np.ma.masked_array(np.eye(2), [[0, 1], [1, 0]]), ValueError, "kernel is a masked .*; fill"),
+    (
+        np.outer([1, 0.3], [1, 0.3]).astype(np.float32) + np.float32(1e-8) * np.eye(2, dtype="f4"),
+        ValueError,
+        "kernel is float32: its eigenvalue .* rank is not known; compute .* float64",
+    ),
 ]
 BAD_STEPS = [
     (0, ValueError, "step_size must be .*greater than 0.* 0"),
@@ -149,6 +159,8 @@ BAD_STEPS = [
     (1j, TypeError, "step_size must be a real number, got 1j"),
     ([0.1], TypeError, r"step_size must be a real number, got \[0\.1\]"),
     (10**400, ValueError, "step_size must be finite"),
+    (1e308, ValueError, r"step_size must be between 1e-250 and 1e.250, got 1e.308"),
+    (5e-324, ValueError, "step_size must be between .* rescale the problem"),
 ]
 BAD_PROBABILITIES = [
     ([1.0], ValueError, "probabilities has length 1 but there are 2 samples"),
@@ -423,3 +435,30 @@ def test_a_batch_larger_than_the_data_is_legal_with_replacement():
 def test_what_is_no_problem_is_refused(call, thing):
     with pytest.raises(TypeError, match=r"must be a (Problem|Scalar)|expected a Problem"):
         call(thing)
+
+
+@pytest.mark.parametrize("algorithm", ["closed_form", "transfer", "enclosure"])
+@pytest.mark.parametrize("option", [{"steps": 100}, {"decide_sign": True}, {"replicas": 16}])
+def test_options_of_monte_carlo_are_not_ignored(algorithm, option):
+    name = next(iter(option))
+    with pytest.raises(ValueError, match=f"{name} is an option of Monte Carlo, and algorithm="):
+        lyapunov_exponent(SGDLaw(K, 0.5), algorithm, **option)
+
+
+def test_a_scan_needs_exponents():
+    with pytest.raises(TypeError, match=r"exponent must return an Exponent, got -0\.5; pass for"):
+        stable_set(lambda t: t - 1, 0.5, 2.0)
+
+
+def test_single_precision_is_accepted_where_the_rank_is_clear():
+    assert Minimum(np.diag([1.0, 0.5]).astype(np.float32)).rank == 2
+    rows = np.random.default_rng(4).normal(size=(3, 2)).astype(np.float32)
+    with pytest.raises(ValueError, match="kernel is float32: .* compute the Jacobian"):
+        Minimum(rows @ rows.T)
+    assert Minimum(rows.astype(float) @ rows.T.astype(float)).rank == 2
+
+
+def test_a_warning_names_the_line_of_the_caller():
+    with pytest.warns(ExponentWarning) as caught:
+        sgd_exponent(np.diag([1.0, 0.5, 0.1, 1e-4]) + 1e-5, 1.9, rng=0, steps=10)
+    assert caught[0].filename == __file__

@@ -74,6 +74,11 @@ def lyapunov_exponent(
     check.choice("algorithm", algorithm, ALGORITHMS)
     require_law(law, AnyLaw)
     check.generator(rng)
+    if options and algorithm not in ("auto", "monte_carlo"):
+        raise ValueError(
+            f"{sorted(options)[0]} is an option of Monte Carlo, and algorithm={algorithm!r} does "
+            f"not simulate; leave it out, or call {algorithm}() with options of its own."
+        )
     check_options(**options)
     if algorithm == "monte_carlo":
         return monte_carlo(law, rng, **options)

@@ -7,6 +7,7 @@ only their Gram matrix K = JJᵀ, the empirical neural tangent kernel.
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -86,6 +87,7 @@ class Minimum:
             )
         self.probabilities = check.probabilities(probabilities, self.n_samples)
         eigenvalues = self.spectrum
+        _require_known_rank(eigenvalues, np.asarray(kernel).dtype)
         if eigenvalues[0] < -check.DEFINITENESS_TOLERANCE * np.abs(eigenvalues).max():
             raise ValueError(
                 "kernel must be positive semidefinite, its smallest eigenvalue is "
@@ -268,6 +270,21 @@ class Minimum:
         return (
             f"Minimum(n_samples={self.n_samples}, {outputs}rank={self.rank}, "
             f"sharpness={self.sharpness:.6g})"
+        )
+
+
+def _require_known_rank(eigenvalues: Array, dtype: np.dtype[Any]) -> None:
+    """Refuse a kernel of single precision whose rank that precision leaves open."""
+    if dtype.kind != "f" or np.finfo(dtype).eps <= EPSILON:
+        return
+    sizes, largest = np.abs(eigenvalues), float(np.abs(eigenvalues).max())
+    blur = eigenvalues.size * float(np.finfo(dtype).eps) * largest
+    doubtful = sizes[(sizes > RANK_TOLERANCE * largest) & (sizes <= blur)]
+    if doubtful.size:
+        raise ValueError(
+            f"kernel is {dtype}: its eigenvalue {doubtful.max():.2g} (largest {largest:.2g}) may "
+            "be rounding, so that its rank is not known; compute the Jacobian and J @ J.T in "
+            "float64."
         )
 
 
