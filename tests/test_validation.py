@@ -8,6 +8,7 @@ import pytest
 from stabcore import (
     SGD,
     DiagonalLinearNetwork,
+    ExponentWarning,
     FiniteLaw,
     Minimum,
     ReluPair,
@@ -453,7 +454,7 @@ def test_a_scan_needs_exponents():
 def test_single_precision_is_accepted_where_the_rank_is_clear():
     assert Minimum(np.diag([1.0, 0.5]).astype(np.float32)).rank == 2
     rows = np.random.default_rng(4).normal(size=(3, 2)).astype(np.float32)
-    with pytest.raises(ValueError, match="kernel is float32: .* compute the Jacobian"):
+    with pytest.raises(ValueError, match=r"kernel is float32: .* compute the Jacobian"):
         Minimum(rows @ rows.T)
     assert Minimum(rows.astype(float) @ rows.T.astype(float)).rank == 2
 
