@@ -46,8 +46,9 @@ class StableSet:
     lower, upper : float
         The domain that was searched; `upper` may be infinite.
     resolution : float
-        0 when every sign change is found by construction; otherwise the largest spacing of the
-        scan, and intervals or gaps narrower than that may have been missed.
+        0 when every sign change is found by construction. Otherwise intervals or gaps narrower than
+        this may have been missed: the largest spacing of the scan, or the widest interval between
+        sign changes on which no sign could be proven.
     """
 
     intervals: tuple[Interval, ...]
@@ -109,7 +110,7 @@ class StableSet:
     def __str__(self) -> str:
         """Return the intervals the way one writes them."""
         text = " and ".join(f"({a:.7g}, {b:.7g})" for a, b in self.intervals) or "empty"
-        return text if self.resolution == 0 else f"{text} (scan of spacing {self.resolution:.2g})"
+        return text if self.resolution == 0 else f"{text} (resolution {self.resolution:.2g})"
 
 
 NOWHERE = StableSet(intervals=(), brackets=(), lower=0.0, upper=math.inf)
@@ -287,7 +288,7 @@ def stable_set(
     >>> from stabcore import gd_exponent
     >>> found = stable_set(lambda t: gd_exponent([[t]], 1.0), 0.5, 3.0)
     >>> print(found)
-    (0.5, 2) (scan of spacing 0.04)
+    (0.5, 2) (resolution 0.04)
     """
     low = check.real("lower", lower)
     high = check.real("upper", upper, above=low)

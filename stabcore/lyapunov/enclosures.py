@@ -4,8 +4,8 @@ r"""A proven interval for the top exponent of 2×2 matrices: a computer-assisted
 floating-point numbers, and p_i floating-point probabilities, divided by their exact sum. The
 interval contains λ = lim (1/n) E log‖P_n‖, P_n = A_{ξn} ⋯ A_{ξ1}, for all such matrices. For a
 `FiniteLaw` the errors are 0. For an `SGDLaw` they bound the rounding between its kernel and its
-factors: with two rows, A_S = I − (η/B) K E_S is computed from the kernel entry by entry; otherwise
-through its eigenvectors, whose backward error is taken to be at most 8nε‖K‖, as LAPACK's is.
+factors: with two rows these are computed as fractions (and one square root); otherwise through the
+kernel's eigenvectors, whose backward error is taken to be at most 8nε‖K‖, as LAPACK's is.
 Nothing is assumed about the law: the factors may be singular, the law may be reducible. Rounding
 is outward throughout, and relies on IEEE arithmetic (+, −, ×, ÷) alone.
 
@@ -62,6 +62,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,8 @@ TRIAL_ARCS = 256  # after these the law or its transpose is preferred, whichever
 MOST_TABLE_ENTRIES = 2**24  # arcs × factors
 
 TRIED_ARCS = 512  # of an enclosure for an interval of step sizes, one of many
+
+MOST_FRACTIONS = 64  # factors of SGD that are computed exactly, and then rounded
 
 MOST_TRIED = 64  # factors of the laws for which this is done
 
@@ -295,14 +298,8 @@ def _written_out(law: Law) -> tuple[Array, Array, Array]:
 def _of_kernel(law: SGDLaw) -> tuple[Array, Array, Array]:
     """Return the factors of SGD with bounds on the rounding between the kernel and them."""
     finite, minimum, rate = law.finite(), law.minimum, law.step_size / law.batches.batch_size
-    if len(minimum.kernel) == 2:
-        batches, share = law.batches.listed()
-        counts = np.zeros((len(batches), minimum.n_samples))
-        for row, batch in zip(counts, batches, strict=True):
-            np.add.at(row, batch, law.batches.scales[batch])
-        counts = np.repeat(counts, minimum.n_outputs, axis=1)
-        moved = rate * minimum.kernel * counts[:, None, :]
-        return np.eye(2) - moved, 4 * EPSILON * (np.abs(moved) + (moved != 0)), share
+    if len(minimum.kernel) == 2 and law.batches.count <= MOST_FRACTIONS:
+        return _exactly(law)
     # K + E = VΛVᵀ exactly for some E of norm 8nε‖K‖; a root of K is then as close to V√Λ as this.
     spectrum = minimum.spectrum[-law.dimension :]
     largest, least = float(spectrum[-1]), float(spectrum[0])
@@ -313,6 +310,34 @@ def _of_kernel(law: SGDLaw) -> tuple[Array, Array, Array]:
     error = rate * rows * (2 * reach * offset * scale + offset**2 * scale)
     error += 4 * (rows + 4) * EPSILON * (1 + rate * rows * reach**2)
     return finite.matrices, np.full(finite.matrices.shape, error), finite.probabilities
+
+
+def _exactly(law: SGDLaw) -> tuple[Array, Array, Array]:
+    """Return the factors on two rows, the roundings of their entries, and their probabilities."""
+    # Cholesky's factors of K are the gradients (√k, 0), (m/√k, √(d/k)), K = [[k, m], [m, l]], d its
+    # determinant, so that all entries of I − (η/B) Σ c_i g_i g_iᵀ but one are rational.
+    k, m, _, other = (Fraction(float(entry)) for entry in law.minimum.kernel.ravel())
+    determinant = k * other - m * m
+    root = math.sqrt(determinant)
+    rate = Fraction(law.step_size) / law.batches.batch_size
+    batches, share = law.batches.listed()
+    matrices, slack = np.zeros((2, len(batches), 2, 2))
+    for matrix, error, batch in zip(matrices, slack, batches, strict=True):
+        counts = [Fraction(0)] * law.minimum.n_samples
+        for sample in batch.tolist():
+            counts[sample] += Fraction(float(law.batches.scales[sample]))
+        first, second = counts * law.minimum.n_outputs  # of one sample, both rows
+        exact = (
+            1 - rate * (first * k + second * m * m / k),
+            1 - rate * second * determinant / k,
+        )
+        for place, entry in enumerate(exact):
+            matrix[place, place] = float(entry)
+            rounding = abs(Fraction(float(entry)) - entry)
+            error[place, place] = math.nextafter(float(rounding), math.inf) if rounding else 0.0
+        matrix[0, 1] = matrix[1, 0] = float(-rate * second * m / k) * root
+        error[0, 1] = error[1, 0] = 4 * EPSILON * abs(matrix[0, 1])
+    return matrices, slack, share
 
 
 def _triangular(matrices: Array, slack: Array, share: Array, goal: _Goal) -> Exponent:

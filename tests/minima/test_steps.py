@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -226,9 +227,10 @@ def test_slivers_around_a_singular_factor_are_found(a):
     found = stable_steps(kernel).sgd
     assert 1.0 in found
     assert sgd_exponent(kernel, 1.0).value == -math.inf
-    for low, high in found.brackets:  # the sign is proven a little further out on both sides
-        signs = {enclosure_sign(kernel, end) for end in (low * (1 - 1e-3), high * (1 + 1e-3))}
-        assert signs in ({-1, 1}, {-1, None}, {1, None})
+    inside = [(low + high) / 2 for low, high in found.intervals]
+    between = [(one[1] + two[0]) / 2 for one, two in pairwise(found.intervals)]
+    assert {enclosure_sign(kernel, eta) for eta in inside} <= {-1, None}
+    assert {enclosure_sign(kernel, eta) for eta in between} <= {1}
 
 
 def enclosure_sign(kernel, step_size):
