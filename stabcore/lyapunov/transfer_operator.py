@@ -58,7 +58,7 @@ LONGEST_GUARD = 2**16  # steps
 
 MOST_ENCLOSED = 200  # factors in the plane, whose exponent is enclosed instead
 
-ENCLOSED = (1e-4, 1e-3)  # least and largest width of that
+NARROW, WIDE = 1e-3, 1e-2  # widths of that
 
 LONG = 2000  # steps of the mean growth where the equation has no solution
 
@@ -147,7 +147,9 @@ def solved(law: Law, goal: float, *, enclosed: bool = True) -> Exponent:
     finite = law.finite(MOST_FACTORS) if isinstance(law, SGDLaw) else law
     found = _refined(_Factors(*listed(finite)), law.dimension, goal)
     if enclosed and law.dimension == 2 and len(finite.matrices) <= MOST_ENCLOSED:
-        proven = enclosure(law, width=min(max(found.error, ENCLOSED[0]), ENCLOSED[1]))
+        # A line that is invariant or nearly so is never forgotten; what is left to find is gross.
+        widest = WIDE if found.forgetful else NARROW
+        proven = enclosure(law, width=min(max(10 * found.error, NARROW), widest))
         found = found.inside(proven)
         simulated = _simulated(finite) if math.isinf(proven.lower) else None
     else:
@@ -177,6 +179,7 @@ class _Found:
     upper: float
     cause: str
     work: int
+    forgetful: bool  # of the starting direction: T^k g converges
 
     @property
     def error(self) -> float:
@@ -220,14 +223,14 @@ def _simulated(law: FiniteLaw) -> Exponent:
 def _refined(factors: _Factors, dimension: int, goal: float) -> _Found:
     """Solve the equation on finer and finer grids until the error estimate is below the goal."""
     values: list[float] = []
-    work, error, cause = 0, math.inf, "the solution is rough for this grid"
+    work, error, cause, forgetful = 0, math.inf, "the solution is rough for this grid", False
     for points in GRIDS[dimension]:
         grid = _GRIDS[dimension](points)
         work += grid.size * len(factors.matrices) * STENCIL ** (dimension - 1)
         if len(values) > 3 and work > MOST_ENTRIES:
             break
         operator, growth = _operator(factors, grid)
-        solution, rest = _solve(operator, growth, goal / 100)
+        solution, rest, forgetful = _solve(operator, growth, goal / 100)
         if solution is None:
             value, error = _largest_growth(operator, growth)
             values.append(value)
@@ -240,7 +243,7 @@ def _refined(factors: _Factors, dimension: int, goal: float) -> _Found:
         error = _estimate(values) + SAFETY * rest + 16 * EPSILON * size
         if error <= goal:
             break
-    return _Found(values[-1], values[-1] - error, values[-1] + error, cause, work)
+    return _Found(values[-1], values[-1] - error, values[-1] + error, cause, work, forgetful)
 
 
 def _estimate(values: list[float]) -> float:
@@ -358,8 +361,8 @@ _compiled_lagrange = njit(_lagrange)
 
 def _solve(
     operator: sparse.csr_array, growth: Array, enough: float = 0.0
-) -> tuple[Array | None, float]:
-    """Return h with h − Th + mean(h) = g, or None if there is none, and what is left of it."""
+) -> tuple[Array | None, float, bool]:
+    """Return h with h − Th + mean(h) = g, or None; what is left of it; whether Tᵏg converges."""
     goal = SOLVED * float(np.abs(growth).max())
 
     def applied(h: Array) -> Array:
@@ -374,9 +377,9 @@ def _solve(
             rest = growth - applied(solution)
             after = float(np.abs(rest).max())
             if after <= max(enough, 4 * EPSILON * float(np.abs(solution).max())):
-                return solution, after
+                return solution, after, True
     if after <= goal:
-        return solution, after
+        return solution, after, True
     system = LinearOperator(operator.shape, matvec=applied, dtype=np.float64)
     solution, _ = gmres(system, growth, rtol=SOLVED / 10, atol=0, restart=60, maxiter=2)
     after = float(np.abs(applied(solution) - growth).max())
@@ -386,10 +389,10 @@ def _solve(
         try:
             extended = splu(bordered.tocsc()).solve(np.append(growth, 0.0))
         except RuntimeError:  # exactly singular
-            return None, math.inf
+            return None, math.inf, False
         solution = np.asarray(extended[:-1] + extended[-1])
         after = float(np.abs(applied(solution) - growth).max())
-    return (solution if after <= goal else None), after
+    return (solution if after <= goal else None), after, False
 
 
 def _largest_growth(operator: sparse.csr_array, growth: Array) -> tuple[float, float]:
