@@ -12,12 +12,23 @@ from stabcore import _validation as check
 from stabcore._constants import MAP_CEILING
 from stabcore._validation import Array
 from stabcore.descent._certificates import certified
-from stabcore.descent._shooting import Dynamics, in_space, iterate, on_line, solve
+from stabcore.descent._shooting import (
+    Dynamics,
+    in_space,
+    iterate,
+    on_line,
+    repeats_after,
+    solve,
+)
 from stabcore.descent.lines import MapLike, as_scalar_map
 from stabcore.exponent import Exponent, ExponentWarning
 from stabcore.problems.base import Problem
 
 LONGEST_PERIOD = 128  # of a stable cycle that `map_exponent` recognises
+
+# Nearby orbits of n steps have log-growths that differ by O(1), or O(log n) where they approach a
+# cycle of modulus 1 like 1/√t: 1.5 log 11 = 3.6 with the default transient.
+COBOUNDARY = 8.0
 
 ALIGNMENT = 200  # steps before the average in which tangent vectors turn to the largest growth
 
@@ -37,7 +48,8 @@ def map_exponent(
 
     An orbit that settles on a stable cycle has exactly the exponent log|multiplier|/p, −∞ where the
     multiplier is 0. Otherwise orbits of nearby starts are followed, and their time averages give
-    the estimate and its standard error.
+    the estimate and its standard error. Where all orbits grow alike, near a bifurcation, the
+    interval also holds what the two halves differ by, and a growth of 8 over the whole run.
 
     With a start of shape (D,) a problem is followed in the space of its parameters, line or no
     line: the multiplier is then the one of largest modulus, and the mean is that of the growth
@@ -165,6 +177,8 @@ def _stable_cycle_exponent(dynamics: Dynamics, point: Array, parameter: float) -
     (points,), _, (gap,) = solve(dynamics, parameter, guess[None])
     if not gap <= 1e-12 * scale or np.abs(points - guess).max() > 1e-2 * scale:
         return None
+    period = repeats_after(points)
+    points = points[:period]
     cycle = certified(dynamics, parameter, points, np.random.default_rng(0))
     if cycle.stability != "stable":
         return None
@@ -193,16 +207,20 @@ def _time_average(halves: Array, length: int) -> Exponent:
     drift = (halves[1] / (length - length // 2) - halves[0] / (length // 2)).mean()
     spread = np.diff(halves, axis=0).std(ddof=1) / (length // 2) / math.sqrt(count)
     status = "converged"
-    if abs(drift) > 4 * spread + 8 / length:  # the halves of a coboundary differ by O(1/length)
+    if abs(drift) > 4 * spread + COBOUNDARY / length:
         status = (
             f"the second half of the run differs from the first by {drift:.2g}; "
             "raise transient and steps"
         )
         check.warn(f"map_exponent: {status}.", ExponentWarning)
+    reach = quantile * error
+    if error * math.sqrt(count) * length < COBOUNDARY:
+        # All orbits approach the same cycle: they agree with each other, not with its exponent yet.
+        reach += abs(drift) + COBOUNDARY / length
     return Exponent(
         value=value,
-        lower=value - quantile * error,
-        upper=value + quantile * error,
+        lower=value - reach,
+        upper=value + reach,
         kind="statistical",
         method="time average",
         status=status,

@@ -1,4 +1,5 @@
 import math
+from decimal import Decimal, localcontext
 
 import numpy as np
 import pytest
@@ -188,3 +189,19 @@ def test_in_the_plane_the_dead_and_the_mistaken_are_refused():
 def test_bad_arguments_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         map_exponent(BalancedChain(2), 1.5, **options)
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+@pytest.mark.parametrize("digits", range(1, 13))
+def test_the_interval_holds_near_a_doubling(sign, digits):
+    """At η = 1 ± 10⁻ᵏ the orbits approach the cycle like 1/√t, all alike."""
+    eta = 1 + sign * 10.0**-digits
+    result = map_exponent(BalancedChain(2), eta, 0.9)
+    step = Decimal(eta)
+    with localcontext(prec=40):
+        multiplier = 9 - 2 * (1 + step) ** 2 if sign > 0 else 1 - 2 * step
+        truth = float(abs(multiplier).ln() / (2 if sign > 0 else 1))
+    assert result.lower <= truth <= result.upper
+    if digits <= 4:
+        assert result.method == f"stable cycle of period {2 if sign > 0 else 1}"
+        assert result.value == pytest.approx(truth, abs=1e-11)
