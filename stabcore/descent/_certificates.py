@@ -74,7 +74,7 @@ def certified(
     """Return the cycle with its multipliers and error bounds; `find_cycles` has the formulas."""
     derivatives = dynamics.derivative(points, parameter)
     values = shooting(dynamics, points, parameter)
-    smallest = float(np.linalg.svd(_shooting_jacobian(derivatives), compute_uv=False)[-1])
+    smallest = isolation(derivatives)
     isolated = smallest > SINGULAR
     gap = np.linalg.norm(values) + _rounding(dynamics, parameter, points, derivatives)
     newton = float(gap) / (smallest if isolated else 1.0)
@@ -101,6 +101,11 @@ def certified(
         stability=_stability(spectrum, error, isolated),
         status=status,
     )
+
+
+def isolation(derivatives: Array) -> float:
+    """Return the smallest singular value of the derivative of F; 0 if the cycle is not isolated."""
+    return float(np.linalg.svd(_shooting_jacobian(derivatives), compute_uv=False)[-1])
 
 
 def transfer(derivatives: Array) -> Array:

@@ -20,7 +20,14 @@ from numpy.typing import ArrayLike, NDArray
 from stabcore import _validation as check
 from stabcore._constants import SAME_POINT
 from stabcore._validation import Array
-from stabcore.descent._certificates import Cycle, certified, eigenvalues, transfer
+from stabcore.descent._certificates import (
+    SINGULAR,
+    Cycle,
+    certified,
+    eigenvalues,
+    isolation,
+    transfer,
+)
 from stabcore.descent._shooting import (
     Dynamics,
     as_dynamics,
@@ -33,6 +40,8 @@ from stabcore.descent.lines import LineMap, MapLike
 from stabcore.problems.base import Problem
 
 ESCAPE = 1e3  # an orbit that is this many times farther out than the box has diverged
+
+NEARLY_SAME = 1e-2  # relative distance of degenerate cycles that may be one
 
 KINK = 1e-8  # distance of the neighbours that must be smooth too
 
@@ -346,7 +355,7 @@ def _sort_out(
             outcomes[i] = SearchOutcome.NOT_CONVERGED
         elif not _inside(dynamics, parameter, points):
             outcomes[i] = SearchOutcome.LEFT_DOMAIN
-        elif (smallest := repeats_after(points)) < period:
+        elif (smallest := _true_period(dynamics, parameter, points)) < period:
             divisors[smallest] += 1
             outcomes[i] = SearchOutcome.DIVISOR
         elif _known(points, found):
@@ -361,6 +370,23 @@ def _sort_out(
         outcomes=tuple(outcomes),
         divisor_periods=dict(sorted(divisors.items())),
     )
+
+
+def _true_period(dynamics: Dynamics, parameter: float, points: Array) -> int:
+    """Return the smallest period of the cycle that Newton's method approached."""
+    period, reach = repeats_after(points), NEARLY_SAME * (1 + np.abs(points).max())
+    if period == 1 or isolation(dynamics.derivative(points, parameter)) > SINGULAR:
+        return period
+    # At a bifurcation the p-cycle and one of a divisor period are one, and G^p − id has a zero of
+    # third order: points that are off by 10⁻⁴ have gaps of 10⁻¹².
+    for divisor in (q for q in range(1, period) if period % q == 0):
+        short = points[:divisor]
+        if np.abs(points[:period] - np.tile(short, (period // divisor, 1))).max() > reach:
+            continue
+        (solution,), _, (gap,) = solve(dynamics, parameter, short[None])
+        if np.abs(solution - short).max() <= reach and gap <= 1e-12 * reach / NEARLY_SAME:
+            return repeats_after(solution)
+    return period
 
 
 def _known(points: Array, found: list[Array]) -> bool:

@@ -328,3 +328,27 @@ def test_long_cycles_need_only_their_own_gaps():
     found, converged = refine_orbit(BalancedChain(2), doublings[6], cycle + noise)
     assert converged
     assert found == pytest.approx(cycle, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("family", "step_size", "period", "true_cycles"),
+    [
+        (BalancedChain(2), 1.0, 2, 1),
+        (BalancedChain(3), 2 / 3, 2, 1),
+        (BalancedChain(2), math.sqrt(5) - 1, 4, 0),
+        (ScalarFactorization(), 1.0, 2, 2),
+        (ReluPair(), 1 / 3.53, 2, 0),
+    ],
+)
+def test_at_a_flip_the_new_cycle_is_still_the_old_one(family, step_size, period, true_cycles):
+    """G^2p − id has a zero of third order there: Newton stops 10⁻⁴ from the p-cycle."""
+    cycles = find_cycles(family, step_size, period)
+    assert len(cycles) == true_cycles
+    assert all(cycle.isolated for cycle in cycles)
+    assert cycles.divisor_periods
+
+
+def test_a_young_cycle_close_to_its_parent_is_found():
+    """Just beyond the flip the 2-cycle has the amplitude √(6 · 10⁻⁶)."""
+    cycles = find_cycles(BalancedChain(2), 1 + 1e-6, 2)
+    assert sum(cycle.stability == "stable" for cycle in cycles) == 2  # one on each side of 0
