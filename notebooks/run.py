@@ -48,6 +48,7 @@ RUNS = ROOT / "_build" / "runs"
 PACKAGES = ("numpy", "scipy", "numba", "matplotlib", "stabcore")
 SCALARS: dict[str, Any] = {"bool": bool, "int": int, "float": float, "str": str}
 KINDS = SCALARS | {"list": list, "tuple": tuple}
+CELL_SECONDS = int(os.environ.get("COMPANION_CELL_SECONDS", "900"))  # a longer cell hangs
 START_TIMEOUT = 600  # seconds: a busy machine can take more than the default minute
 LANGUAGE = {"name": "python", "pygments_lexer": "ipython3"}
 
@@ -143,14 +144,28 @@ def parameters(notebook: Path) -> dict[str, Parameter]:
 
 
 def _kind(annotation: str) -> Any:
-    """Turn an annotation such as `list[float]` into the type it names."""
+    """Turn an annotation such as `list[float]` into the type it names, without running it."""
     try:
-        kind = eval(annotation, {"__builtins__": {}}, dict(KINDS))
-    except (NameError, SyntaxError, TypeError):
+        kind = _type_of(ast.parse(annotation, mode="eval").body)
+    except (KeyError, TypeError, SyntaxError):
         kind = None
     if _supported(kind):
         return kind
     raise TypeError(f"annotate with {', '.join(SCALARS)}, list[...] or tuple[...]")
+
+
+def _type_of(node: ast.expr) -> Any:
+    """Return the type that a syntax tree names; KeyError or TypeError if it is none of ours."""
+    match node:
+        case ast.Name(id=name):
+            return KINDS[name]
+        case ast.Constant(value=value) if value is ...:
+            return ...
+        case ast.Subscript(value=ast.Name(id=name), slice=ast.Tuple(elts=parts)):
+            return KINDS[name][tuple(_type_of(part) for part in parts)]
+        case ast.Subscript(value=ast.Name(id=name), slice=part):
+            return KINDS[name][_type_of(part)]
+    raise TypeError("no type")
 
 
 def _supported(kind: Any) -> bool:
@@ -400,6 +415,8 @@ def _work(job: Job, pipe: Connection) -> None:
         with tempfile.TemporaryDirectory() as private:
             # The user's start-up files and history are no part of the book.
             os.environ |= {"IPYTHONDIR": private, "JUPYTER_RUNTIME_DIR": private}
+            if not os.access(Path.home(), os.W_OK):  # or matplotlib complains in the first cell
+                os.environ.setdefault("MPLCONFIGDIR", private)
             pipe.send(_execute(job, pipe))
     except Exception as error:
         pipe.send(_describe(error))
@@ -430,6 +447,7 @@ def _execute(job: Job, pipe: Connection) -> float:
         cwd=job.source.parent,
         progress_bar=False,
         start_timeout=START_TIMEOUT,
+        execution_timeout=CELL_SECONDS,
         on_cell_executed=lambda **_: pipe.send(None),
         shutdown_kernel="immediate",
         # Other users of the machine need not listen in; without it kernels warn that they could.
@@ -483,8 +501,14 @@ def _write(node: NotebookNode, target: Path) -> None:
 
 def _describe(error: Exception) -> str:
     """Say in which cell an execution failed, with the traceback as Python prints it."""
+    from nbclient.exceptions import CellTimeoutError
     from papermill.exceptions import PapermillExecutionError
 
+    if isinstance(error, CellTimeoutError):
+        return (
+            f"a cell ran longer than {CELL_SECONDS} seconds:\n{error}\n"
+            "Make it shorter, or set COMPANION_CELL_SECONDS to allow more."
+        )
     if not isinstance(error, PapermillExecutionError):
         return f"{type(error).__name__}: {error}"
     traceback = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback))
@@ -574,4 +598,7 @@ def _show(chosen: Mapping[str, Path]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except BrokenPipeError:  # the reader of `--list | head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -86,7 +86,19 @@ def test_all_problems_are_reported_at_once(notebook: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "cell", ["size = 1", "size: float = 1 + eta", "size: array = 1", "size: int = 1.5", "import os"]
+    "cell",
+    [
+        "size = 1",
+        "size: float = 1 + eta",
+        "size: array = 1",
+        "size: int = 1.5",
+        "import os",
+        "size: float | None = 1.0",
+        "size: list = [1]",
+        # Annotations are read, never run.
+        "size: ().__class__.__base__.__subclasses__()[0] = 1",
+        "size: open('ran', 'w') = 1",
+    ],
 )
 def test_the_parameters_cell_holds_annotated_literals_only(project: Project, cell: str) -> None:
     with pytest.raises(run.ParameterError, match="wrong"):
@@ -125,6 +137,17 @@ def test_parameters_change_the_result(project: Project) -> None:
     assert set(stamp.versions) == {"python", "numpy", "scipy", "numba", "matplotlib", "stabcore"}
     assert list(target.parent.iterdir()) == [target]
     assert source.read_bytes() == before
+
+
+def test_a_cell_that_hangs_is_stopped(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMPANION_CELL_SECONDS", "2")
+    project.add("slow", "import time; time.sleep(600)")
+    code, output = project.call("notebooks/run.py", "-o", "out")
+    assert code == 1
+    assert "slow.ipynb: a cell ran longer than 2 seconds" in output
+    assert "time.sleep(600)" in output
+    assert "COMPANION_CELL_SECONDS" in output
+    assert not (project.root / "out" / "slow.ipynb").exists()
 
 
 def test_a_failure_names_notebook_cell_and_error(project: Project) -> None:
