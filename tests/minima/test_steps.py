@@ -257,6 +257,7 @@ def test_everything_below_the_edge_in_mean_square_is_stable():
         jacobian = rng.normal(size=(size, size + 3))
         kernel = jacobian @ jacobian.T
         for method in (SGD(), SGD(batch_size=2)):
-            table = stable_steps(kernel, method, rng=0, steps=200, points=8)
-            ((_, edge),) = table.mean_square.intervals
-            assert table.sgd.intervals[0][1] >= edge * (1 - 1e-11)
+            for seed in range(4):  # however noisy the simulation
+                table = stable_steps(kernel, method, rng=seed, steps=4, replicas=8, points=8)
+                ((_, edge),) = table.mean_square.intervals
+                assert table.sgd.intervals[0][1] >= edge * (1 - 1e-11)
