@@ -37,6 +37,7 @@ METHOD_FIELDS = (
     "probabilities",
 )
 
+SMALL, LARGE = 1e-150, 1e150  # of what is squared
 LEAST, MOST = 1e-250, 1e250  # of what is multiplied with others of its kind
 PROBABILITY_TOLERANCE = 1e-9
 SYMMETRY_TOLERANCE = 1e-10
@@ -158,6 +159,18 @@ def step_size(value: Any, name: str = "step_size") -> float:
     number = real(name, value, above=0.0)
     require_moderate(name, number)
     return number
+
+
+def moderate_array(name: str, value: ArrayLike, *, least: float = SMALL) -> Array:
+    """Return `value` as a finite array that is 0 or whose square neither overflows nor vanishes."""
+    array = finite_array(name, value)
+    largest = float(np.abs(array).max())
+    if largest and not least <= largest <= LARGE:
+        raise ValueError(
+            f"{name} must be 0, or its largest modulus between {least:g} and {LARGE:g}, got "
+            f"{largest:g}: its square leaves the range of floats; rescale it."
+        )
+    return array
 
 
 def require_moderate(name: str, number: float) -> None:

@@ -156,7 +156,7 @@ class FiniteSignal(Signal):
         probabilities: ArrayLike | None = None,
         squares: ArrayLike | None = None,
     ) -> None:
-        z = check.finite_array("values", values)
+        z = check.moderate_array("values", values, least=0.0)
         if z.ndim == 0:
             raise ValueError("values must have at least one axis, got a number; pass [value].")
         w = check.probabilities(probabilities, z.shape[-1])

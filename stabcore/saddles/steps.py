@@ -80,6 +80,9 @@ def contracting_steps(
     if isinstance(law, FiniteSignal) and law.values.size <= MOST_POLES:
         found = negative_steps(law.weights, decay - sign * law.values)
         return found if upper is None else found.restricted(0.0, end)
+    if law.second_moment == 0:  # no signal: the coordinates shrink by the decay alone
+        found = negative_steps(np.ones(1), np.array([decay]))
+        return found if upper is None else found.restricted(0.0, end)
     return _scan(law, sign, decay, upper)
 
 

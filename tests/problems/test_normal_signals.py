@@ -116,3 +116,30 @@ def test_gaussian_moments_and_simulation():
     logs = np.log(np.abs(1 - 0.8 * z))
     gap = (logs.mean() - law.exponent(1.0, -0.8).value) / logs.std()
     assert np.abs([*deviations, gap]).max() * math.sqrt(z.size) < 4.5
+
+
+@pytest.mark.parametrize("q", [0.5, 3.0, 20.0, 45.0])
+@pytest.mark.parametrize("t", [0.0, 0.3, -2.0, 6.0])
+def test_both_formulas_of_a_moment_agree(q, t):
+    closed = NormalSignal(t, 1.0).log_moment(q, 0.0, 1.0)
+    tolerance = 1e-9 if q > 1 else 2e-3  # |t + x|^q has a kink at 0, which a rule resolves slowly
+    assert NormalSignal._peaks(q, t) == pytest.approx(closed, abs=tolerance)
+
+
+def test_moments_of_high_order():
+    """E ε^2n = (2n − 1)!!, and E|t + ε|^q against the sum over even powers."""
+    for n in (40, 150, 1000):
+        exact = sum(math.log(k) for k in range(1, 2 * n, 2))
+        assert NormalSignal(0.0, 1.0).log_moment(2.0 * n, 0.0, 1.0) == pytest.approx(
+            exact, rel=1e-12
+        )
+    t, n = 3.0, 60
+    terms = [
+        math.log(math.comb(2 * n, 2 * k))
+        + (2 * n - 2 * k) * math.log(t)
+        + sum(math.log(j) for j in range(1, 2 * k, 2))
+        for k in range(n + 1)
+    ]
+    largest = max(terms)
+    exact = largest + math.log(sum(math.exp(term - largest) for term in terms))
+    assert NormalSignal(t, 1.0).log_moment(2.0 * n, 0.0, 1.0) == pytest.approx(exact, rel=1e-12)

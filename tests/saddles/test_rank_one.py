@@ -43,3 +43,14 @@ def test_the_tail_index_of_a_normal_curvature():
     assert rank_one_tail_index(NormalSignal(1.0, 0.1), 0.5) > 10  # a minimum with little noise
     with pytest.raises(ValueError, match="tail index needs"):
         rank_one_tail_index(curvature, 0.1)
+
+
+def test_the_tail_index_of_a_narrow_curvature_is_large():
+    """1 − h/2 with h = 1 ± 0.02 exceeds 1 with probability exp(−1250) only."""
+    law = NormalSignal(1.0, 0.02)
+    q = rank_one_tail_index(law, 0.5)
+    assert q > 1e4
+    # log E|a + bε|^q at its peak, by Laplace: within log(2) and a curvature term of the sum.
+    a, b = 0.5, 0.01
+    x = (-a / b + math.sqrt((a / b) ** 2 + 4 * q)) / 2
+    assert abs(q * math.log(a + b * x) - x**2 / 2) < 1

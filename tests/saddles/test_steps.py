@@ -144,3 +144,26 @@ def test_window_ends_of_drawn_batches_are_confidence_intervals():
             low < end < high for (low, high), end in zip(found.brackets, ends, strict=True)
         )
     assert covered >= 8  # of 10 at 95 %: fewer happens in one of 90 cases
+
+
+@pytest.mark.parametrize("law", [[0.0], RegressionSignal(0.0, 0.0)])
+def test_without_a_signal_only_the_decay_contracts(law):
+    assert not contracting_steps(law, "plus")
+    found = contracting_steps(law, "minus", SGD(weight_decay=0.25))
+    assert found.intervals == ((0.0, 8.0),)
+    assert contracting_steps(law, "plus", SGD(weight_decay=0.25), upper=3.0).intervals == ((0, 3),)
+
+
+@pytest.mark.parametrize(
+    "law",
+    [
+        lambda: [1e199, -1e199],
+        lambda: [1e-200, -2e-200, 3e200],
+        lambda: NormalSignal(1e199, 1.0),
+        lambda: NormalSignal(0.0, 1e199),
+        lambda: RegressionSignal(1e-199, 0.0),
+    ],
+)
+def test_signals_whose_squares_are_no_numbers_are_refused(law):
+    with pytest.raises(ValueError, match=r"must be 0, or its largest modulus between .*; rescale"):
+        contracting_steps(law(), "plus")
