@@ -81,6 +81,8 @@ TRIAL_ARCS = 256  # after these the law or its transpose is preferred, whichever
 
 MOST_TABLE_ENTRIES = 2**24  # arcs × factors
 
+MOST_ENCLOSED = 200  # factors of the laws whose other results are held against an enclosure
+
 TRIED_ARCS = 512  # of an enclosure for an interval of step sizes, one of many
 
 MOST_FRACTIONS = 64  # factors of SGD that are computed exactly, and then rounded
@@ -297,9 +299,10 @@ def _written_out(law: Law) -> tuple[Array, Array, Array]:
 
 def _of_kernel(law: SGDLaw) -> tuple[Array, Array, Array]:
     """Return the factors of SGD with bounds on the rounding between the kernel and them."""
-    finite, minimum, rate = law.finite(), law.minimum, law.step_size / law.batches.batch_size
+    minimum, rate = law.minimum, law.step_size / law.batches.batch_size
     if len(minimum.kernel) == 2 and law.batches.count <= MOST_FRACTIONS:
         return _exactly(law)
+    finite = law.finite()
     # K + E = VΛVᵀ exactly for some E of norm 8nε‖K‖; a root of K is then as close to V√Λ as this.
     spectrum = minimum.spectrum[-law.dimension :]
     largest, least = float(spectrum[-1]), float(spectrum[0])

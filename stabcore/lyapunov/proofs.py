@@ -22,7 +22,7 @@ from typing import NamedTuple
 from stabcore import _validation as check
 from stabcore.exponent import Exponent
 from stabcore.lyapunov.bounds import MOST_BATCHES, determinant_bound, subadditive_bound
-from stabcore.lyapunov.enclosures import enclosure
+from stabcore.lyapunov.enclosures import MOST_ENCLOSED, enclosure
 from stabcore.lyapunov.laws import FiniteLaw, Law, require_law
 from stabcore.lyapunov.mean_square import mean_square_exponent
 
@@ -32,9 +32,7 @@ MOST_PRODUCTS = 4096  # whose norms are averaged
 
 MOST_ORDER = 12  # of the factors of these products
 
-MOST_ENCLOSED = 200  # factors of a law in the plane that is enclosed
-
-ARCS = 2**12  # of that enclosure
+ARCS = 2**12  # of an enclosure
 
 NEGATIVE = -math.ulp(0.0)  # the largest number below 0
 

@@ -34,7 +34,7 @@ from stabcore._random import run_replicas
 from stabcore._validation import Array
 from stabcore.exponent import Exponent, ExponentWarning, exact
 from stabcore.lyapunov._factors import listed
-from stabcore.lyapunov.enclosures import enclosure
+from stabcore.lyapunov.enclosures import MOST_ENCLOSED, enclosure
 from stabcore.lyapunov.laws import FiniteLaw, Law, SGDLaw, require_law
 from stabcore.lyapunov.simulated_products import monte_carlo
 
@@ -56,9 +56,7 @@ GUARD_DRAWS = 30  # times that the rarest factor is drawn in it
 
 LONGEST_GUARD = 2**16  # steps
 
-MOST_ENCLOSED = 200  # factors in the plane, whose exponent is enclosed instead
-
-NARROW, WIDE = 1e-3, 1e-2  # widths of that
+NARROW, WIDE = 1e-3, 1e-2  # widths of the enclosure that guards in the plane
 
 LONG = 2000  # steps of the mean growth where the equation has no solution
 
