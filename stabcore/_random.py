@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from threading import Event, Thread
 
 import numpy as np
 from numba import njit
@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from stabcore._validation import Array
 
 States = NDArray[np.uint64]
+
+INTERRUPTIBLE = 0.2  # seconds between two chances to notice an interrupt, where join gives none
 
 
 def stream_states(rng: np.random.Generator, count: int) -> States:
@@ -113,11 +115,35 @@ def available_cores() -> int:
 def run_replicas(kernel: Callable[[slice], None], count: int) -> None:
     """Call `kernel` on slices that cover `range(count)`, on all available cores.
 
-    The kernel releases the interpreter lock and writes only the rows of its slice.
+    The kernel releases the interpreter lock and writes only the rows of its slice. An interrupt
+    (Ctrl-C) is raised at once: compiled code cannot be stopped, so that the threads are left to
+    end their slices for nobody, and take no others. They are daemons: a process that ends does not
+    wait for them.
     """
     workers = min(count, available_cores())
     bounds = np.linspace(0, count, 4 * workers + 1).astype(int)
-    slices = [slice(a, b) for a, b in pairwise(bounds) if b > a]
-    with ThreadPoolExecutor(workers) as pool:
-        for _ in pool.map(kernel, slices):
-            pass
+    slices = iter([slice(a, b) for a, b in pairwise(bounds) if b > a])
+    errors: list[BaseException] = []
+    stopped = Event()
+
+    def work() -> None:
+        for part in slices:  # shared: each thread takes the next one
+            if stopped.is_set():
+                return
+            try:
+                kernel(part)
+            except BaseException as error:  # raised again by the caller
+                errors.append(error)
+                stopped.set()
+
+    threads = [Thread(target=work, daemon=True) for _ in range(workers)]
+    for thread in threads:
+        thread.start()
+    try:
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(INTERRUPTIBLE)
+    finally:
+        stopped.set()
+    if errors:
+        raise errors[0]

@@ -413,3 +413,16 @@ def test_an_error_in_a_replica_is_not_swallowed():
 
     with pytest.raises(RuntimeError, match="boom"):
         run_replicas(fail, 3)
+
+
+def test_after_an_error_no_slice_is_begun(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(3), raising=False)
+    begun = []
+
+    def fail(part):
+        begun.append(part)
+        raise RuntimeError("boom")
+
+    with pytest.raises(RuntimeError, match="boom"):
+        run_replicas(fail, 1000)
+    assert len(begun) <= 3  # one a thread

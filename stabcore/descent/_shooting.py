@@ -33,6 +33,7 @@ from stabcore._validation import Array
 from stabcore.descent.lines import LineMap, MapLike, ScalarMap, as_scalar_map
 from stabcore.descent.map import gd_derivative, gd_step
 from stabcore.problems.base import Problem
+from stabcore.problems.checking import GRADIENT, HESSIAN, require_problem
 
 SHORTEST = 1e-9  # a Newton step of which not even this fraction helps is given up
 
@@ -66,6 +67,7 @@ def as_dynamics(value: MapLike) -> Dynamics:
 
 def in_space(problem: Problem) -> Dynamics:
     """Return gradient descent in the space of all parameters; the step size is the parameter."""
+    require_problem(problem, GRADIENT, HESSIAN)
     return Dynamics(
         dimension=problem.n_parameters,
         step=lambda x, rate: gd_step(problem, x, np.asarray(rate)[..., None]),

@@ -32,6 +32,7 @@ from stabcore._constants import EXACT_CEILING
 from stabcore._random import run_replicas
 from stabcore._validation import Array
 from stabcore.problems.base import Problem, declared_product
+from stabcore.problems.checking import GRADIENT, HESSIAN, require_problem
 
 Endings = NDArray[np.int64]
 
@@ -123,7 +124,7 @@ def endings(problem: Problem, starts: ArrayLike, step_size: float, steps: int) -
     >>> [Ending(end).name for end in ends]
     ['CONVERGED', 'DIVERGED']
     """
-    theta, rate = _arguments(problem, starts, step_size)
+    theta, rate = _arguments(problem, starts, step_size, GRADIENT, HESSIAN)
     limit = check.integer("steps", steps)
     flat = theta.reshape(-1, problem.n_parameters)
     ends = np.zeros(len(flat), np.int64)
@@ -163,7 +164,7 @@ def basin(problem: Problem, x: ArrayLike, y: ArrayLike, step_size: float, steps:
     array([[1, 1, 1],
            [1, 3, 3]])
     """
-    check.instance("problem", problem, Problem)
+    require_problem(problem)
     if problem.n_parameters != 2:
         raise ValueError(
             f"problem must have two parameters, got {problem.n_parameters}; call endings with the "
@@ -251,7 +252,7 @@ def asymptotic_gradient_norm(
     >>> float((norm / (np.sqrt(2 * (1 - 1 / 1.2)) / 1.2)).round(9))
     1.0
     """
-    theta, rate = _arguments(problem, starts, step_size)
+    theta, rate = _arguments(problem, starts, step_size, GRADIENT)
     limit = check.integer("steps", steps)
     window = check.integer("average", average)
     if window > limit:
@@ -266,8 +267,10 @@ def asymptotic_gradient_norm(
     return norms.reshape(theta.shape[:-1])[()]
 
 
-def _arguments(problem: Problem, starts: ArrayLike, step_size: float) -> tuple[Array, float]:
-    check.instance("problem", problem, Problem)
+def _arguments(
+    problem: Problem, starts: ArrayLike, step_size: float, *uses: str
+) -> tuple[Array, float]:
+    require_problem(problem, *uses)
     return check.parameters("starts", starts, problem.n_parameters), check.step_size(step_size)
 
 

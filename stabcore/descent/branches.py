@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import elementwise
+from scipy.spatial import cKDTree
 
 from stabcore import _validation as check
 from stabcore._constants import EPSILON, SAME_POINT
@@ -20,7 +21,9 @@ REFINEMENT = 33  # points that look closer at an extremum of G^p − id
 
 LEVELS = 3
 
-DISTINCT = 1e-9  # cycles whose smallest points are closer, relative to 1 + |x|, are one
+MOST_VALUES = 2**23  # of the map in one refinement: a bound on memory
+
+DISTINCT = 1e-9  # cycles whose points are all closer, relative to 1 + |x|, are one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +42,9 @@ class Branches:
         G^p(x) − x changes its sign within this distance of a point of the cycle, by more than what
         rounding is estimated to explain; half of the bracket on the grid where no distance does.
     unresolved : array of int
-        For every parameter of the call, how often G^p(x) − x came close to 0 without a sign change
-        that the scan could see: pairs of cycles that may have been missed.
+        For every parameter of the call, between how many points of the finest grid cycles may have
+        been missed: G^p(x) − x came close to 0 without a sign change that the scan could see, or
+        G^p turns too often.
     """
 
     parameters: Array
@@ -59,7 +63,7 @@ class Branches:
         return (
             f"{len(self.points)} cycles of period {self.points.shape[1]} at "
             f"{self.unresolved.size} parameters, {self.stable.sum()} of them stable; "
-            f"{self.unresolved.sum()} near-contacts unresolved"
+            f"{self.unresolved.sum()} places unresolved"
         )
 
 
@@ -76,8 +80,10 @@ def cycle_branches(
 
     The sign changes of G^p(x) − x are bracketed on a grid that is denser towards the ends of the
     interval, where chaotic maps have most of their periodic points, and refined where the function
-    comes close to 0 between two grid points. A bracket proves, up to rounding, that a cycle exists;
-    `unresolved` counts where two may have been missed. Cycles of a dead network are left out.
+    comes close to 0 between two grid points, and where G^p has turning points in neighbouring gaps
+    (where it turns is seen from the sides of the turning points of G on which an orbit lies). A bracket
+    proves, up to rounding, that a cycle exists; `unresolved` counts where some may have been
+    missed. Cycles of a dead network are left out.
 
     Source: our derivation.
 
@@ -91,11 +97,16 @@ def cycle_branches(
     interval : tuple of float
         Where at least one point of each cycle is looked for.
     grid : int
-        Number of grid points; the degree-3 map has up to 3^p zeros.
+        Number of grid points at first.
 
     Returns
     -------
     Branches
+
+    Warns
+    -----
+    RuntimeWarning
+        If G^p turns more often than the refined grid can follow, so that cycles are missing.
 
     Examples
     --------
@@ -113,7 +124,7 @@ def cycle_branches(
         raise ValueError(f"interval must be ascending, got ({low}, {high}); swap its ends.")
     size = check.integer("grid", grid, minimum=3)
     x = (low + high) / 2 - (high - low) / 2 * np.cos(np.pi * np.arange(size) / (size - 1))
-    unresolved = np.zeros(values.size, np.int64)
+    unresolved, folded = np.zeros((2, values.size), np.int64)
     nothing = np.empty(0, np.int64), np.empty((0, count)), np.empty(0), np.empty(0)
     found = [nothing]
     rows = max(1, CHUNK // size)
@@ -121,11 +132,24 @@ def cycle_branches(
         for first in range(0, values.size, rows):
             index = np.arange(first, min(first + rows, values.size))
             owners, brackets = _brackets(
-                line, values, count, index, np.broadcast_to(x, (index.size, size)), unresolved
+                line,
+                values,
+                count,
+                index,
+                np.broadcast_to(x, (index.size, size)),
+                (unresolved, folded),
             )
             if owners.size:
                 roots, radius = _roots(line, values[owners], count, brackets)
                 found.append(_distinct(on_line(line), values, count, owners, roots, radius))
+    if folded.any():
+        worst = int(np.argmax(folded))
+        check.warn(
+            f"at parameter {values[worst]:g} iterate {count} of the map turns too often for the "
+            f"refined grid in {folded[worst]} places, and cycles may be missing; pass a larger "
+            "grid, or a shorter period.",
+            RuntimeWarning,
+        )
     owners, points, multipliers, radius = (
         np.concatenate(part) for part in zip(*found, strict=True)
     )
@@ -134,7 +158,7 @@ def cycle_branches(
         points=points,
         multipliers=multipliers,
         radius=radius,
-        unresolved=unresolved,
+        unresolved=unresolved + folded,
     )
 
 
@@ -146,16 +170,31 @@ def _displacement(family: ScalarMap, x: Array, parameters: Array, period: int) -
     return y - x
 
 
+def _folded(family: ScalarMap, x: Array, parameters: Array, period: int) -> NDArray[np.bool_]:
+    """Return between which neighbours in a row G^p turns, and has others too close to see how."""
+    turns = np.zeros((len(x), x.shape[1] - 1), np.int64)
+    for _ in range(period):
+        rising = family.derivative(x, parameters[:, None]) > 0
+        turns += rising[:, 1:] != rising[:, :-1]
+        x = family(x, parameters[:, None])
+    turns[~np.isfinite(x[:, 1:] + x[:, :-1])] = 0  # of orbits that leave every bound
+    around = turns.copy()
+    around[:, 1:] += turns[:, :-1]
+    around[:, :-1] += turns[:, 1:]
+    return np.asarray((turns > 0) & (around > 1))
+
+
 def _brackets(
     family: ScalarMap,
     values: Array,
     period: int,
     owners: NDArray[np.int64],
     x: Array,
-    unresolved: NDArray[np.int64],
+    missed: tuple[NDArray[np.int64], NDArray[np.int64]],
     level: int = 0,
 ) -> tuple[NDArray[np.int64], Array]:
     """Return (index of the parameter, ends of the bracket) of the sign changes on rows of x."""
+    # What no refinement resolves is counted in `missed`: near-contacts, and folds.
     f = _displacement(family, x, values[owners, None], period)
     # A zero on a grid point belongs to the interval on its left.
     row, k = np.nonzero((f[:, :-1] < 0) & (f[:, 1:] >= 0) | (f[:, :-1] > 0) & (f[:, 1:] <= 0))
@@ -171,15 +210,21 @@ def _brackets(
     towards = (left * middle > 0) & (middle * right > 0) & (middle * bend > 0)
     towards &= np.abs(middle) <= np.minimum(np.abs(left), np.abs(right))
     towards &= np.abs(middle) < np.abs(drop) + np.abs(bend) / 2
-    row, k = np.nonzero(towards)
-    if level == LEVELS:
-        np.add.at(unresolved, owners[row], 1)
+    contacts, folds = np.nonzero(towards), np.nonzero(_folded(family, x, values[owners], period))
+    if level == LEVELS or (contacts[0].size + folds[0].size) * REFINEMENT > MOST_VALUES:
+        for count, (row, _) in zip(missed, (contacts, folds), strict=True):
+            np.add.at(count, owners[row], 1)
         return found, brackets
-    if row.size == 0:
-        return found, brackets
-    fine = np.linspace(x[row, k], x[row, k + 2], REFINEMENT, axis=1)
-    more, further = _brackets(family, values, period, owners[row], fine, unresolved, level + 1)
-    return np.append(found, more), np.vstack([brackets, further])
+    for width, (row, k) in ((2, contacts), (1, folds)):
+        if row.size:
+            # One fine cell more on either side: an extremum needs both of its neighbours.
+            left, right = x[row, k], x[row, k + width]
+            beyond = (right - left) / (REFINEMENT - 3)
+            low, high = np.maximum(left - beyond, x[row, 0]), np.minimum(right + beyond, x[row, -1])
+            fine = np.linspace(low, high, REFINEMENT, axis=1)
+            more, further = _brackets(family, values, period, owners[row], fine, missed, level + 1)
+            found, brackets = np.append(found, more), np.vstack([brackets, further])
+    return found, brackets
 
 
 def _roots(
@@ -237,7 +282,9 @@ def _distinct(
     points = np.take_along_axis(points, shift, axis=1)
     order = np.lexsort((points[:, 0], owners))
     order = order[genuine[order]]
-    gap = np.diff(points[order, 0], prepend=-np.inf) > DISTINCT * scale[order]
-    new = gap | (np.diff(owners[order], prepend=-1) != 0)
-    kept = order[new]
+    # Whole cycles are compared: near a turning point many begin within a rounding of each other.
+    # Different parameters are told apart by a coordinate of their own.
+    rows = np.column_stack([points / scale[:, None], owners])[order]
+    pairs = cKDTree(rows).query_pairs(DISTINCT, p=np.inf, output_type="ndarray")
+    kept = np.delete(order, np.unique(pairs.max(axis=1, initial=0))) if pairs.size else order
     return owners[kept], points[kept], slope[kept], radius[kept]

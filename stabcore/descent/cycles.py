@@ -9,6 +9,7 @@ have modulus below 1 and repels something if one is above.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,12 +37,15 @@ from stabcore.descent._shooting import (
     shooting,
     solve,
 )
+from stabcore.descent._symmetries import symmetries_of
 from stabcore.descent.lines import LineMap, MapLike
 from stabcore.problems.base import Problem
 
 ESCAPE = 1e3  # an orbit that is this many times farther out than the box has diverged
 
 NEARLY_SAME = 1e-2  # relative distance of degenerate cycles that may be one
+
+REDRAWS = 1000  # of the dead among random starts
 
 KINK = 1e-8  # distance of the neighbours that must be smooth too
 
@@ -50,7 +54,7 @@ class SearchOutcome(Enum):
     """What became of one start."""
 
     FOUND = "found"
-    """The first to find its cycle."""
+    """The first to find its cycle (or an image of it by a symmetry of the map)."""
     DUPLICATE = "duplicate"
     """Found a cycle that was known, possibly from another of its points."""
     DIVISOR = "divisor period"
@@ -78,12 +82,24 @@ class Cycles:
         One for each start.
     divisor_periods : dict
         How many starts ended on a cycle of each proper divisor.
+    hits : tuple of int
+        How many starts found each cycle, or an image of it by a symmetry of the map.
+    missing : float
+        How many more cycles there are at least, by the estimate of Chao: (C/c) f₁²/(2f₂) for C
+        cycles that are c up to symmetry, of which f₁ were hit once and f₂ twice (f₁(f₁ − 1)/2
+        instead if f₂ = 0). 0 says that each was found again; NaN that none was found.
+    coverage : float
+        The share of the starts which find a cycle that find one of these, by the estimate of Good
+        and Turing: 1 − f₁/Σ hits; NaN if none was found.
     """
 
     period: int
     cycles: tuple[Cycle, ...]
     outcomes: tuple[SearchOutcome, ...]
     divisor_periods: dict[int, int]
+    hits: tuple[int, ...]
+    missing: float
+    coverage: float
 
     def __len__(self) -> int:
         return len(self.cycles)
@@ -104,11 +120,19 @@ class Cycles:
         return tuple(cycle for cycle in self.cycles if cycle.stability == "stable")
 
     def __str__(self) -> str:
-        """Return the counts in words."""
+        """Return the counts in words, and what they say about cycles that were not found."""
         counts = ", ".join(f"{n} {kind.value}" for kind, n in Counter(self.outcomes).items())
-        return (
+        text = (
             f"{len(self.cycles)} cycles of period {self.period} "
             f"from {len(self.outcomes)} starts: {counts}"
+        )
+        if not self.cycles:
+            return text
+        least = min(self.hits)
+        often = "once" if least == 1 else f"{least} times"
+        return (
+            f"{text}; each was hit at least {often}, which points to about "
+            f"{self.missing:.0f} missing"
         )
 
 
@@ -130,8 +154,14 @@ def find_cycles(
 
     Every start θ is used three times, since stable and unstable cycles need different guesses:
     after a transient of the map (stable cycles), as the piece of orbit θ, G(θ), ... (unstable
-    ones), and, when starts are drawn at random, as p independent points of the box. There is no
-    proof that all cycles were found; in one dimension `cycle_branches` comes closer to one.
+    ones), and, when starts are drawn at random, as p independent points of the box. Random points
+    are drawn where the loss is smooth and the network alive.
+
+    **Recall.** There is no proof that all cycles were found; in one dimension `cycle_branches`
+    comes closer to one. But cycles that are missing betray themselves by others that were hit only
+    once: `missing` and `coverage` are the usual estimates from such counts. Where the map has a
+    symmetry (a swap of two coordinates, changes of sign), the images of a cycle are cycles and are
+    added, unless you pass the starts yourself.
 
     **The radius.** Let A = DF(X)^{-1}, δ = ‖A‖ (‖F(X)‖ + what rounding can have added), and M a
     Lipschitz constant of the Hessian near the cycle, so that A·DF has the Lipschitz constant
@@ -139,7 +169,8 @@ def find_cycles(
     (1 − √(1 − 2h)) / (‖A‖ η M) ≤ 2δ. Here M is *estimated*: twice the largest quotient
     ‖Hess L(x) − Hess L(y)‖ / |x − y| seen at sampled neighbours. The radius is as good as M.
 
-    Source: multiple shooting and Newton–Kantorovich are standard; their use for this map is ours.
+    Source: multiple shooting, Newton–Kantorovich and the estimates of Good, Turing and Chao are
+    standard; their use for this map is ours.
 
     Parameters
     ----------
@@ -154,7 +185,7 @@ def find_cycles(
     starts : array, shape (R, D), optional
         Drawn from the box by default.
     box : array, shape (2,) or (2, D)
-        Lower and upper corner.
+        Lower and upper corner of where random starts are drawn.
     n_starts : int
         Number of random starts; rounded up to a multiple of three.
     transient : int
@@ -185,12 +216,12 @@ def find_cycles(
     iterations = check.integer("max_iterations", max_iterations)
     wait = check.integer("transient", transient, minimum=0)
     size = dynamics.dimension
-    low, high = corners = _corners(box, size)
+    corners = _corners(box, size)
     generator = check.generator(rng)
     if starts is None:
         rows = -(-check.integer("n_starts", n_starts) // 3)
-        seeds = generator.uniform(low, high, size=(rows, size))
-        loose = generator.uniform(low, high, size=(rows, count, size))
+        seeds = _drawn(dynamics, corners, (rows, size), generator)
+        loose = _drawn(dynamics, corners, (rows, count, size), generator)
     else:
         seeds = check.parameters("starts", starts, size).reshape(-1, size)
         loose = np.empty((0, count, size))
@@ -199,7 +230,8 @@ def find_cycles(
         settled = _settled(dynamics, seeds, rate, wait, bound)
         orbits = [iterate(dynamics, points, rate, count) for points in (settled, seeds)]
     guesses = np.concatenate([*orbits, loose])
-    return _sort_out(dynamics, rate, guesses, bound, threshold, iterations, generator)
+    symmetries = symmetries_of(dynamics, rate, corners) if starts is None else ()
+    return _sort_out(dynamics, rate, guesses, symmetries, bound, threshold, iterations, generator)
 
 
 @check.public()
@@ -310,6 +342,22 @@ def _corners(box: ArrayLike, dimension: int) -> Array:
     return np.asarray(np.broadcast_to(corners, (2, dimension)))
 
 
+def _drawn(
+    dynamics: Dynamics, corners: Array, shape: tuple[int, ...], rng: np.random.Generator
+) -> Array:
+    """Return points that are uniform on the smooth and living part of a box."""
+    points = rng.uniform(*corners, size=shape)
+    for _ in range(REDRAWS):
+        dead = ~dynamics.alive(points)
+        if not dead.any():
+            return points
+        points[dead] = rng.uniform(*corners, size=(int(dead.sum()), shape[-1]))
+    raise ValueError(
+        f"box from {corners[0].tolist()} to {corners[1].tolist()} has hardly a point where the "
+        "loss is smooth and the network alive; choose another box, or pass starts."
+    )
+
+
 def _settled(
     dynamics: Dynamics, points: Array, parameter: float, steps: int, bound: float
 ) -> Array:
@@ -336,6 +384,7 @@ def _sort_out(
     dynamics: Dynamics,
     parameter: float,
     guesses: Array,
+    symmetries: tuple[Array, ...],
     bound: float,
     tolerance: float,
     limit: int,
@@ -346,6 +395,8 @@ def _sort_out(
     outcomes = [SearchOutcome.DIVERGED] * len(guesses)
     divisors: Counter[int] = Counter()
     found: list[Array] = []
+    families: list[int] = []  # of each cycle: the first of its images
+    hits: Counter[int] = Counter()
     tried = np.flatnonzero((np.abs(guesses) <= bound).all(axis=(1, 2)))
     solved = solve(dynamics, parameter, guesses[tried], tolerance=tolerance, limit=limit)
     for i, points, gap in zip(tried, solved.points, solved.gaps, strict=True):
@@ -358,18 +409,47 @@ def _sort_out(
         elif (smallest := _true_period(dynamics, parameter, points)) < period:
             divisors[smallest] += 1
             outcomes[i] = SearchOutcome.DIVISOR
-        elif _known(points, found):
+        elif (known := _known(points, found)) is not None:
+            hits[families[known]] += 1
             outcomes[i] = SearchOutcome.DUPLICATE
         else:
-            found.append(points)
+            family = len(found)
+            _add_images(points, symmetries, found)
+            families += [family] * (len(found) - family)
+            hits[family] += 1
             outcomes[i] = SearchOutcome.FOUND
-    ordered = sorted((_rotated(points) for points in found), key=lambda x: x.ravel().tolist())
+    turned = [_rotated(points) for points in found]
+    order = sorted(range(len(found)), key=lambda i: turned[i].ravel().tolist())
+    missing, coverage = _recall(hits, len(found))
     return Cycles(
         period=period,
-        cycles=tuple(certified(dynamics, parameter, points, rng) for points in ordered),
+        cycles=tuple(certified(dynamics, parameter, turned[i], rng) for i in order),
         outcomes=tuple(outcomes),
         divisor_periods=dict(sorted(divisors.items())),
+        hits=tuple(hits[families[i]] for i in order),
+        missing=missing,
+        coverage=coverage,
     )
+
+
+def _add_images(points: Array, symmetries: tuple[Array, ...], found: list[Array]) -> None:
+    """Append a new cycle and all that symmetries make of it."""
+    waiting = [points]
+    while waiting:
+        points = waiting.pop()
+        if _known(points, found) is None:
+            found.append(points)
+            waiting += [points @ symmetry.T for symmetry in symmetries]
+
+
+def _recall(hits: Counter[int], cycles: int) -> tuple[float, float]:
+    """Return the estimates of Chao and of Good and Turing, from the hits up to symmetry."""
+    if not hits:
+        return math.nan, math.nan
+    counts = list(hits.values())
+    once, twice = counts.count(1), counts.count(2)
+    missing = once**2 / (2 * twice) if twice else once * (once - 1) / 2
+    return missing * cycles / len(counts), 1 - once / sum(counts)
 
 
 def _true_period(dynamics: Dynamics, parameter: float, points: Array) -> int:
@@ -389,13 +469,16 @@ def _true_period(dynamics: Dynamics, parameter: float, points: Array) -> int:
     return period
 
 
-def _known(points: Array, found: list[Array]) -> bool:
-    """Return whether a cycle, however rotated, is among those found."""
+def _known(points: Array, found: list[Array]) -> int | None:
+    """Return which of those found a cycle is, however rotated."""
     if not found:
-        return False
+        return None
     known, reach = np.stack(found), SAME_POINT * (1 + np.abs(points).max())
-    rotations = (np.roll(points, -q, axis=0) for q in range(len(points)))
-    return any((np.abs(turned - known).max(axis=(1, 2)) <= reach).any() for turned in rotations)
+    for q in range(len(points)):
+        same = np.abs(np.roll(points, -q, axis=0) - known).max(axis=(1, 2)) <= reach
+        if same.any():
+            return int(np.argmax(same))
+    return None
 
 
 def _rotated(points: Array) -> Array:

@@ -30,11 +30,16 @@ from numpy.typing import ArrayLike, NDArray
 from stabcore import _validation as check
 from stabcore._random import run_replicas
 from stabcore._validation import Array
-from stabcore.problems.base import Problem, declared_product
+from stabcore.problems.base import declared_product
+from stabcore.problems.checking import require_problem
 from stabcore.problems.factorised import ScalarFactorization
 
 # Where the roots are divided into those found from t = 1 and from t = −1; p must not vanish there.
 SPLITS = (0.0, 0.25, -0.25, 0.5, -0.5)
+
+MOST_HALVINGS = 2200  # more than there are between the largest float and the smallest
+
+FARTHEST = 1e50  # of c and of c|θ|²: fifth powers of them stay in the range of floats
 
 
 @check.public()
@@ -68,10 +73,10 @@ def preimage_counts(
     array([5, 3])
     """
     c = _scaled_curvature(problem, step_size)
-    target = check.parameters("points", points, 2)
+    target = _targets("points", points, c)
     flat = target.reshape(-1, 2)
     counts, roots = np.zeros(len(flat), np.int64), np.empty((len(flat), 5, 2))
-    run_replicas(lambda part: _solve(c, flat[part], counts[part], roots[part]), len(flat))
+    run_replicas(lambda part: _solve(c, flat[part], False, counts[part], roots[part]), len(flat))
     return counts.reshape(target.shape[:-1])
 
 
@@ -110,10 +115,9 @@ def preimages(problem: ScalarFactorization, step_size: float, point: ArrayLike) 
            [ 1.      , -1.      ]])
     """
     c = _scaled_curvature(problem, step_size)
-    target = check.finite_array("point", point, ndim=1)
-    check.parameters("point", target, 2)
+    target = _targets("point", check.finite_array("point", point, ndim=1), c)
     counts, roots = np.zeros(1, np.int64), np.empty((1, 5, 2))
-    _solve(c, target[None], counts, roots)
+    _solve(c, target[None], True, counts, roots)
     return np.asarray(roots[0, : counts[0]])
 
 
@@ -168,7 +172,7 @@ def fold_curves(problem: ScalarFactorization, step_size: float, *, samples: int 
 
 def _scaled_curvature(problem: ScalarFactorization, step_size: float) -> float:
     """Return c = ηκ."""
-    check.instance("problem", problem, Problem)
+    require_problem(problem)
     model = declared_product(problem)
     if model is None or model.depth != 2 or model.relu:
         raise TypeError(
@@ -179,43 +183,55 @@ def _scaled_curvature(problem: ScalarFactorization, step_size: float) -> float:
     return check.step_size(step_size) * model.curvature
 
 
+def _targets(name: str, value: ArrayLike, c: float) -> Array:
+    """Return points of shape (..., 2) for which nothing below overflows."""
+    points = check.parameters(name, value, 2)
+    largest = float(np.abs(points).max())
+    if not (c <= FARTHEST and math.sqrt(c) * largest <= math.sqrt(FARTHEST)):
+        raise ValueError(
+            f"{name} has an entry of {largest:.3g} at ηκ = {c:.3g}, and the polynomial of its "
+            f"preimages leaves the range of floats; keep ηκ and ηκ|θ|² below {FARTHEST:g}."
+        )
+    return points
+
+
 @njit(nogil=True, cache=True)
-def _solve(c, targets, counts, results):  # type: ignore[no-untyped-def]
-    """Find all preimages of each target: their number and, in the first rows, themselves."""
+def _solve(c, targets, located, counts, results):  # type: ignore[no-untyped-def]
+    """Find the number of preimages of each target and, to be located, themselves in a row each."""
+    e_side, f_side, roots, work = np.empty(6), np.empty(6), np.empty(5), np.empty((2, 6))
     # Close to an axis two roots are close to t = 1 or t = −1, and to each other. In the variables
     # e = 1 − t and f = 1 + t they can be told apart: there p is known to a small relative error.
     for i in range(len(targets)):
         a, b = targets[i, 0] + targets[i, 1], targets[i, 0] - targets[i, 1]
         A, B = c * a * a, c * b * b
-        e_side = np.array([-4.0, 20 - 4 * c, 16 * c - 32, A - B - 16 * (c - 1), 4 * B, -4 * B])
-        f_side = np.array([4.0, -20 - 4 * c, 16 * c + 32, A - B - 16 * (c + 1), -4 * A, 4 * A])
+        e_side[0], e_side[1], e_side[2] = -4.0, 20 - 4 * c, 16 * c - 32
+        e_side[3], e_side[4], e_side[5] = A - B - 16 * (c - 1), 4 * B, -4 * B
+        f_side[0], f_side[1], f_side[2] = 4.0, -20 - 4 * c, 16 * c + 32
+        f_side[3], f_side[4], f_side[5] = A - B - 16 * (c + 1), -4 * A, 4 * A
         # On an axis p has a double root there, at which b (or a) follows from t: `_add_pair`.
-        if B == 0.0:
-            e_side = e_side[:4].copy()
-        if A == 0.0:
-            f_side = f_side[:4].copy()
+        e_degree, f_degree = 5 if B > 0.0 else 3, 5 if A > 0.0 else 3
         split = SPLITS[0]
         for split in SPLITS:
-            above = _value(e_side, e_side.size - 1, 1 - split)
-            below = _value(f_side, f_side.size - 1, 1 + split)
+            above = _value(e_side, e_degree, 1 - split)
+            below = _value(f_side, f_degree, 1 + split)
             if above * below > 0.0:
                 break
-        count, roots = 0, np.empty(5)
-        for k in range(_real_roots(e_side, 1 - split, roots)):
+        e_count = _real_roots(e_side, e_degree, 1 - split, located, work, roots)
+        for k in range(e_count if located else 0):
             e = roots[k]
-            results[i, count, 0] = a / (2 - e) / 2
-            results[i, count, 1] = b / e / 2 if B > 0.0 else 0.0
-            count += 1
-        for k in range(_real_roots(f_side, 1 + split, roots)):
+            results[i, k, 0] = a / (2 - e) / 2
+            results[i, k, 1] = b / e / 2 if B > 0.0 else 0.0
+        f_count = _real_roots(f_side, f_degree, 1 + split, located, work, roots)
+        for k in range(f_count if located else 0):
             f = roots[k]
-            results[i, count, 0] = a / f / 2 if A > 0.0 else 0.0
-            results[i, count, 1] = b / (2 - f) / 2
-            count += 1
+            results[i, e_count + k, 0] = a / f / 2 if A > 0.0 else 0.0
+            results[i, e_count + k, 1] = b / (2 - f) / 2
+        count = e_count + f_count
         if A == 0.0:
             count = _add_pair(b / 2, b * b / 4 + 4 * (1 + 1 / c), 0, results[i], count)
         if B == 0.0:
             count = _add_pair(a / 2, a * a / 4 - 4 * (1 - 1 / c), 1, results[i], count)
-        for k in range(count):
+        for k in range(count if located else 0):
             half_a, half_b = _polish(c, a, b, results[i, k, 0], results[i, k, 1])
             results[i, k, 0], results[i, k, 1] = half_a + half_b, half_a - half_b
         counts[i] = count
@@ -254,22 +270,21 @@ def _polish(c, target_a, target_b, half_a, half_b):  # type: ignore[no-untyped-d
 
 
 @njit(nogil=True, cache=True)
-def _real_roots(coefficients, end, roots):  # type: ignore[no-untyped-def]
+def _real_roots(coefficients, degree, end, located, work, roots):  # type: ignore[no-untyped-def]
     """Write the real roots below `end` of a polynomial, highest power first, in ascending order."""
+    # Only their number, and nothing useful in `roots`, unless they are to be located.
     # Between two neighbouring roots of its derivative a polynomial is monotone, so that signs
-    # decide where it has a root. The derivatives are climbed from the linear one upwards.
-    degree = coefficients.size - 1
+    # decide where it has a root. The derivatives are climbed from the quadratic one upwards.
     # No root is farther out than Cauchy's bound, and `end` is positive.
-    start = -1.0 - np.abs(coefficients[1:]).max() / abs(coefficients[0])
-    found = 0
-    nodes = np.empty(degree + 1)
-    derivative = np.empty(degree + 1)
-    for order in range(1, degree + 1):
-        for k in range(order + 1):
-            factor = coefficients[k]
-            for j in range(degree - order):
-                factor *= degree - k - j
-            derivative[k] = factor
+    start = 0.0
+    for k in range(1, degree + 1):
+        start = min(start, -abs(coefficients[k] / coefficients[0]))
+    start -= 1.0
+    derivative, nodes = work
+    _differentiate(coefficients, degree, 2, derivative)
+    found = _quadratic_roots(derivative, start, end, roots)
+    for order in range(3, degree + 1):
+        _differentiate(coefficients, degree, order, derivative)
         nodes[0], nodes[found + 1] = start, end
         nodes[1 : found + 1] = roots[:found]
         pieces, found = found + 1, 0
@@ -278,7 +293,36 @@ def _real_roots(coefficients, end, roots):  # type: ignore[no-untyped-def]
             rising = _value(derivative, order, low) < 0.0
             if rising == (_value(derivative, order, high) < 0.0):
                 continue
-            roots[found] = _bisect(derivative, order, low, high, rising)
+            if located or order < degree:
+                roots[found] = _root(derivative, order, low, high, rising)
+            found += 1
+    return found
+
+
+@njit(nogil=True, cache=True)
+def _differentiate(coefficients, degree, order, derivative):  # type: ignore[no-untyped-def]
+    """Write the derivative that has degree `order`."""
+    for k in range(order + 1):
+        factor = coefficients[k]
+        for j in range(degree - order):
+            factor *= degree - k - j
+        derivative[k] = factor
+
+
+@njit(nogil=True, cache=True)
+def _quadratic_roots(coefficients, start, end, roots):  # type: ignore[no-untyped-def]
+    """Write the roots of a quadratic polynomial between two numbers, ascending."""
+    half, square = -0.5 * coefficients[1], 0.25 * coefficients[1] * coefficients[1]
+    discriminant = square - coefficients[0] * coefficients[2]
+    if discriminant <= 0.0:
+        return 0
+    # The sum without a cancellation gives one root, the product of both the other.
+    large = half + math.copysign(math.sqrt(discriminant), half)
+    first, second = large / coefficients[0], coefficients[2] / large
+    found = 0
+    for root in (min(first, second), max(first, second)):
+        if start < root < end:
+            roots[found] = root
             found += 1
     return found
 
@@ -293,13 +337,25 @@ def _value(coefficients, degree, t):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _bisect(coefficients, degree, low, high, rising):  # type: ignore[no-untyped-def]
-    """Halve the interval until its ends are neighbouring numbers."""
-    while True:
-        middle = 0.5 * (low + high)
-        if middle <= low or middle >= high:
-            return middle
-        if (_value(coefficients, degree, middle) < 0.0) == rising:
-            low = middle
+def _root(coefficients, degree, low, high, rising):  # type: ignore[no-untyped-def]
+    """Return the root in a bracket: Newton's steps, a bisection where they would not halve it."""
+    t = 0.5 * (low + high)
+    before = high - low
+    for _ in range(MOST_HALVINGS):
+        value, slope = coefficients[0], 0.0
+        for k in range(1, degree + 1):
+            slope = slope * t + value
+            value = value * t + coefficients[k]
+        if (value < 0.0) == rising:
+            low = t
         else:
-            high = middle
+            high = t
+        step = value / slope if slope != 0.0 else np.inf
+        if not (low < t - step < high and abs(step) < 0.5 * before):
+            step = t - 0.5 * (low + high)
+        before = abs(step)
+        following = t - step
+        if before <= 2.0**-52 * abs(following) or following <= low or following >= high:
+            return following
+        t = following
+    return t

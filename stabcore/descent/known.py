@@ -7,7 +7,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from stabcore import _validation as check
 from stabcore._validation import Array
-from stabcore.problems.base import Problem, declared_product
+from stabcore.problems.base import declared_product
+from stabcore.problems.checking import require_problem
 from stabcore.problems.factorised import ScalarFactorization
 
 
@@ -45,7 +46,7 @@ def bounded_region(
     >>> bounded_region(ScalarFactorization(), [[1.2, 0.6], [4.0, 4.0]], 0.5)
     array([ True, False])
     """
-    check.instance("problem", problem, Problem)
+    require_problem(problem)
     model = declared_product(problem)
     if model is None or model.depth != 2 or model.relu:
         raise TypeError(

@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from stabcore import _validation as check
 from stabcore._validation import Array
 from stabcore.problems.base import Problem, declared_product
+from stabcore.problems.checking import GRADIENT, HESSIAN, require_problem
 
 
 class ScalarMap(Protocol):
@@ -65,7 +66,7 @@ class LineMap:
     """
 
     def __init__(self, problem: Problem, direction: ArrayLike | None = None) -> None:
-        check.instance("problem", problem, Problem)
+        require_problem(problem, GRADIENT, HESSIAN)
         ones = np.ones(problem.n_parameters)
         given = ones if direction is None else check.finite_array("direction", direction, ndim=1)
         self.problem = problem

@@ -9,6 +9,7 @@ from stabcore import _validation as check
 from stabcore._constants import EPSILON
 from stabcore._validation import Array
 from stabcore.problems.base import Problem
+from stabcore.problems.checking import GRADIENT, HESSIAN, require_problem
 
 
 @check.public()
@@ -33,7 +34,7 @@ def gd_map(problem: Problem, theta: Array, step_size: float) -> Array:
     >>> gd_map(ScalarFactorization(), np.array([2.0, 1.0]), 0.5)
     array([1.5, 0. ])
     """
-    check.instance("problem", problem, Problem)
+    require_problem(problem, GRADIENT)
     point = check.parameters("theta", theta, problem.n_parameters)
     return gd_step(problem, point, check.step_size(step_size))
 
@@ -61,7 +62,7 @@ def gd_jacobian(problem: Problem, theta: Array, step_size: float) -> Array:
     array([[ 0.5, -0.5],
            [-0.5,  0.5]])
     """
-    check.instance("problem", problem, Problem)
+    require_problem(problem, HESSIAN)
     point = check.parameters("theta", theta, problem.n_parameters)
     return gd_derivative(problem, point, check.step_size(step_size))
 
@@ -137,7 +138,7 @@ def bad_step_sizes(
     >>> bad_step_sizes(DiagonalLinearNetwork([[1.0]], [1.0]))
     array([], dtype=float64)
     """
-    check.instance("problem", problem, Problem)
+    require_problem(problem, HESSIAN)
     count = check.integer("samples", samples, minimum=2)
     spread = check.real("scale", scale, above=0.0)
     size = problem.n_parameters

@@ -7,6 +7,7 @@ JAX.
 """
 
 from stabcore.problems.base import Problem
+from stabcore.problems.checking import check_problem
 from stabcore.problems.factorised import (
     DiagonalLinearNetwork,
     ReluPair,
@@ -36,6 +37,7 @@ from stabcore.problems.signals import FiniteSignal, LabelFlips, Signal, as_signa
 __all__ = [  # noqa: RUF022
     # what a model of one's own defines
     "Problem",
+    "check_problem",
     # models
     "ScalarFactorization",
     "ReluPair",

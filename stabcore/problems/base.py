@@ -59,18 +59,25 @@ class Problem(ABC):
 
     Examples
     --------
-    A model of one's own, F(θ, x) = θx on one sample (x, y) = (2, 6):
+    A model of one's own, F(θ, x) = θ²x on two samples (1, 1) and (2, 2). `check_problem` compares
+    it with everything that is asked of it, derivatives included:
 
     >>> import numpy as np
     >>> from stabcore import Problem
-    >>> class Line(Problem):
-    ...     n_parameters, probabilities = 1, np.ones(1)
+    >>> from stabcore.problems import check_problem
+    >>> class Square(Problem):
+    ...     n_parameters, probabilities, x = 1, np.full(2, 0.5), np.array([1.0, 2.0])
     ...     def residuals(self, theta, samples=None):
-    ...         return 2.0 * theta - 6.0
+    ...         x = self.x if samples is None else self.x[samples]
+    ...         return theta**2 * x - x
     ...     def jacobian(self, theta, samples=None):
-    ...         return np.full((*theta.shape[:-1], 1, 1), 2.0)
-    >>> float(Line().loss(np.array([2.0]))), Line().gradient(np.array([2.0]))
-    (2.0, array([-4.]))
+    ...         x = self.x if samples is None else self.x[samples]
+    ...         return 2 * theta[..., None] * x[..., None]
+    ...     def residual_curvature(self, theta, weights):
+    ...         return 2 * (weights @ self.x)[..., None, None] * np.ones((1, 1))
+    >>> check_problem(Square())
+    >>> Square().gradient(np.array([2.0]))
+    array([30.])
     """
 
     n_parameters: int

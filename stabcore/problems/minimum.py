@@ -18,6 +18,7 @@ from stabcore import _validation as check
 from stabcore._constants import EPSILON
 from stabcore._validation import Array
 from stabcore.problems.base import Problem
+from stabcore.problems.checking import GRADIENT, require_problem
 
 # Eigenvalues of K below this fraction of the largest one are rounding: the gradients are then
 # linearly dependent. A cosine below the second one is rounding: the gradients are orthogonal.
@@ -171,7 +172,7 @@ class Minimum:
         array([[ 3.4425,  9.5625],
                [ 9.5625, 26.5625]])
         """
-        check.instance("problem", problem, Problem)
+        require_problem(problem, GRADIENT)
         theta = check.finite_array("point", point, ndim=1)
         if theta.size != problem.n_parameters:
             raise ValueError(
@@ -333,7 +334,7 @@ def find_minimum(
     >>> float(minimum.point.prod().round(12))
     1.0
     """
-    check.instance("problem", problem, Problem)
+    require_problem(problem, GRADIENT)
     check.real("tolerance", tolerance, above=0.0)
     theta = check.finite_array("start", start, ndim=1)
     if theta.size != problem.n_parameters:

@@ -12,6 +12,7 @@ from stabcore import _validation as check
 from stabcore._validation import Array
 from stabcore.lyapunov.laws import FiniteLaw
 from stabcore.problems.base import Problem
+from stabcore.problems.checking import GRADIENT, HESSIAN, require_problem
 from stabcore.sampling import SGD, covered_method
 
 TYPES = ("I", "II", "undecided")
@@ -200,7 +201,7 @@ def saddle_law(
 
 def _one_point(problem: Problem, point: ArrayLike, name: str = "point") -> Array:
     """Return `point` as parameters of `problem`, shape (D,)."""
-    check.instance("problem", problem, Problem)
+    require_problem(problem, GRADIENT, HESSIAN)
     theta = check.parameters(name, point, problem.n_parameters)
     if theta.ndim != 1:
         raise ValueError(f"{name} must have 1 dimension, got shape {theta.shape}; pass one point.")

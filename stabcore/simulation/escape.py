@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 from stabcore import _validation as check
 from stabcore._validation import Array
 from stabcore.problems.base import Problem
+from stabcore.problems.checking import GRADIENT, SAMPLES, require_problem
 from stabcore.sampling import SGD, as_method
 from stabcore.simulation.plain import Stepper
 
@@ -64,7 +65,7 @@ def escape_times(
     eta = check.step_size(step_size)
     edge = check.real("radius", radius, above=0.0)
     limit = check.integer("steps", steps)
-    check.instance("problem", problem, Problem)
+    require_problem(problem, GRADIENT, SAMPLES)
     centre = check.parameters("saddle", saddle, problem.n_parameters)
     if centre.ndim != 1:
         raise ValueError(f"saddle must have 1 dimension, got shape {centre.shape}; pass one point.")

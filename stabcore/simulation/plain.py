@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from stabcore import _validation as check
 from stabcore._validation import Array
 from stabcore.problems.base import Problem
+from stabcore.problems.checking import GRADIENT, SAMPLES, require_problem
 from stabcore.sampling import GD, SGD, as_method
 from stabcore.simulation._batches import Drawer
 from stabcore.simulation._runs import recorded_times
@@ -174,14 +175,15 @@ def stochastic_gradient_descent(
     >>> float(runs.ends[0, 0].round(12))
     0.24
     """
-    check.instance("problem", problem, Problem)
+    how = as_method(method)
+    require_problem(problem, GRADIENT, *(() if how == GD else (SAMPLES,)))
     theta = check.finite_array("starts", starts, ndim=2)
     if theta.shape[1] != problem.n_parameters:
         raise ValueError(
             f"starts must have shape (runs, {problem.n_parameters}), got {theta.shape}."
         )
     rate, times = check.step_size(step_size), recorded_times(steps, record_every)
-    stepper = Stepper(problem, rate, as_method(method), len(theta), check.generator(rng))
+    stepper = Stepper(problem, rate, how, len(theta), check.generator(rng))
     points = np.empty((times.size, *theta.shape))
     points[0] = theta
     with np.errstate(over="ignore", invalid="ignore"):

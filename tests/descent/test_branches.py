@@ -135,3 +135,36 @@ def test_chains_flip_supercritically(depth):
 def test_branches_say_what_they_hold():
     text = str(cycle_branches(BalancedChain(2), [1.2, 2.0], 2, (-1.5, 1.5)))
     assert text.startswith("5 cycles of period 2 at 2 parameters, 2 of them stable")
+
+
+MOEBIUS = {1: 1, 2: -1, 3: -1, 4: 0, 5: -1, 6: 1, 7: -1, 8: 0, 9: 0}
+
+
+@pytest.mark.parametrize("period", [7, 8, 9])
+def test_a_grid_that_is_coarser_than_the_laps_is_refined(period):
+    """3^p laps on 4,097 points: conjugate to −T₃, the map has Σ_{d|p} μ(d) 3^{p/d} / p cycles."""
+    branches = cycle_branches(BalancedChain(2), 2.0, period, (-1.5, 1.5))
+    divisors = [d for d in range(1, period + 1) if period % d == 0]
+    assert len(branches.points) == sum(MOEBIUS[d] * 3 ** (period // d) for d in divisors) // period
+    assert np.abs(branches.multipliers) == pytest.approx(3.0**period, rel=1e-6)
+
+
+def test_what_the_refined_grid_cannot_follow_is_said(monkeypatch):
+    monkeypatch.setattr("stabcore.descent.branches.LEVELS", 0)
+    with pytest.warns(RuntimeWarning, match=r"iterate 8 of the map turns too often .* larger grid"):
+        branches = cycle_branches(BalancedChain(2), 2.0, 8, (-1.5, 1.5))
+    assert len(branches.points) < 810
+    assert branches.unresolved[0] > 1000
+
+
+def test_no_warning_where_the_grid_is_fine(recwarn):
+    cycle_branches(BalancedChain(2), np.linspace(1.0, 2.0, 9), 5, (-1.5, 1.5))
+    assert not recwarn.list
+
+
+def test_cycles_that_begin_alike_are_told_apart():
+    """Tent-like near its end: the smallest points of two cycles differ by less than 1e-9."""
+    whole = cycle_branches(BalancedChain(2), 2.0, 11, (-math.sqrt(2), math.sqrt(2)), grid=2**20)
+    smallest = np.sort(whole.points[:, 0])
+    assert len(whole.points) == (3**11 - 3) // 11
+    assert np.diff(smallest).min() < 1e-9

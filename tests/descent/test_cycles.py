@@ -197,11 +197,15 @@ def test_every_start_is_accounted_for():
     cycles = find_cycles(ScalarFactorization(), 1.2, 4, n_starts=100)
     assert len(cycles.outcomes) == 102
     assert sum(cycles.count(kind) for kind in SearchOutcome) == 102
-    assert cycles.count(SearchOutcome.FOUND) == len(cycles) > 0
+    assert 0 < cycles.count(SearchOutcome.FOUND) <= len(cycles)  # the others are images
+    found = cycles.count(SearchOutcome.FOUND) + cycles.count(SearchOutcome.DUPLICATE)
+    assert len(cycles.hits) == len(cycles)
+    assert min(cycles.hits) > 0
+    assert max(cycles.hits) <= found <= sum(cycles.hits)
     assert cycles.count(SearchOutcome.DIVISOR) == sum(cycles.divisor_periods.values())
     assert set(cycles.divisor_periods) == {1, 2}
     assert cycles.count(SearchOutcome.DIVERGED) > 0
-    assert f"{len(cycles)} found" in str(cycles)
+    assert f"{cycles.count(SearchOutcome.FOUND)} found" in str(cycles)
     assert all(cycle.period == 4 for cycle in cycles)
     assert cycles[0].points is cycles.cycles[0].points
 
@@ -352,3 +356,71 @@ def test_a_young_cycle_close_to_its_parent_is_found():
     """Just beyond the flip the 2-cycle has the amplitude √(6 · 10⁻⁶)."""
     cycles = find_cycles(BalancedChain(2), 1 + 1e-6, 2)
     assert sum(cycle.stability == "stable" for cycle in cycles) == 2  # one on each side of 0
+
+
+def test_all_48_five_cycles_of_the_cubic_map_are_found():
+    """At η = 2 the map is conjugate to T₃, with (3⁵ − 3)/5 = 48 cycles; −x ↦ −G(x) pairs them."""
+    cycles = find_cycles(BalancedChain(2), 2.0, 5, box=(-1.5, 1.5))
+    assert len(cycles) == 48
+    assert min(cycles.hits) > 1
+    assert (cycles.missing, cycles.coverage) == (0.0, 1.0)
+    assert "which points to about 0 missing" in str(cycles)
+
+
+def test_a_short_search_says_that_cycles_are_missing():
+    few = find_cycles(BalancedChain(2), 2.0, 6, box=(-1.5, 1.5), n_starts=60)
+    all_of_them = (3**6 - 3**3 - 3**2 + 3) // 6
+    assert len(few) < all_of_them
+    assert few.missing > 0.2 * (all_of_them - len(few))
+    assert few.coverage < 0.9
+
+
+def test_the_estimate_of_what_is_missing_follows_its_formula():
+    few = find_cycles(ScalarFactorization(), 1.8, 4, n_starts=100, rng=3)
+    by_family = {}
+    for cycle, hit in zip(few, few.hits, strict=True):
+        trace = round(float(cycle.multipliers.real.sum()), 6)  # the same for images
+        by_family[trace, hit] = hit
+    counts = list(by_family.values())
+    once, twice = counts.count(1), counts.count(2)
+    assert once > 0
+    expected = once**2 / (2 * twice) if twice else once * (once - 1) / 2
+    assert few.missing == pytest.approx(expected * len(few) / len(counts))
+    assert few.coverage == pytest.approx(1 - once / sum(counts))
+
+
+def test_none_found_says_nothing_about_what_is_missing():
+    none = find_cycles(ScalarFactorization(), 0.1, 3, n_starts=9)
+    assert len(none) == 0
+    assert none.hits == ()
+    assert np.isnan([none.missing, none.coverage]).all()
+    assert "missing" not in str(none)
+
+
+def test_images_by_symmetry_are_added_and_are_cycles():
+    cycles = find_cycles(ScalarFactorization(), 1.6, 4, n_starts=30)
+    assert cycles.count(SearchOutcome.FOUND) < len(cycles)
+    points = [sorted(map(tuple, cycle.points.round(7) + 0.0)) for cycle in cycles]
+    for cycle in cycles:
+        for image in (cycle.points[:, ::-1], -cycle.points):
+            assert sorted(map(tuple, image.round(7) + 0.0)) in points
+
+
+def test_starts_of_ones_own_get_their_own_cycles_only():
+    (cycle,) = find_cycles(ScalarFactorization(), 1.2, 2, starts=[[0.7, 0.7]])
+    assert (cycle.points > 0).all()
+
+
+def test_random_starts_are_alive():
+    """Three quarters of the default box are dead for the pair, where no start finds anything."""
+    seen = []
+
+    class Watched(ReluPair):
+        def gradient(self, theta):
+            seen.append(self.smooth(theta).mean())
+            return super().gradient(theta)
+
+    find_cycles(Watched(), 0.2, 2, n_starts=60, transient=0)
+    assert max(seen[4:]) == 1.0  # after the look at the problem and at its symmetries
+    with pytest.raises(ValueError, match=r"box from .* hardly a point .*; choose another box"):
+        find_cycles(ReluPair(), 0.2, 2, box=(-2.0, -1.0))

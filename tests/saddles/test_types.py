@@ -40,7 +40,7 @@ class NoisySaddle(Problem):
         return (self.slopes - 2 * theta)[..., None]
 
     def residual_curvature(self, theta, weights):
-        return np.full((1, 1), -2 * weights.sum())
+        return -2 * weights.sum(axis=-1)[..., None, None]
 
 
 class FlatPoint(Problem):
