@@ -216,7 +216,10 @@ def parameters(name: str, value: ArrayLike, count: int) -> Array:
     """Return `value` as parameters of shape (..., count)."""
     array = finite_array(name, value)
     if array.ndim == 0 or array.shape[-1] != count:
-        raise ValueError(f"{name} must have shape (..., {count}), got {array.shape}.")
+        raise ValueError(
+            f"{name} must have shape (..., {count}), got {array.shape}; the coordinates of "
+            "a point belong along the last axis."
+        )
     return array
 
 

@@ -20,7 +20,9 @@ import io
 import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
@@ -66,9 +68,10 @@ def sweep(
         A folder for finished points; a sweep that was interrupted, or repeated, takes them from
         there. On a cluster, one that all workers see. A point is recomputed after a change in its
         arguments, seed or place; in `function`, its closure, defaults and the global values it
-        names; in the functions and classes of its own package and of `stabcore` that it names,
-        directly or through each other; in the version of `stabcore`. Changes in other packages
-        are not noticed: empty the folder then.
+        names; in the functions, classes and whole modules of your own (files outside Python's
+        library and installed packages) and of `stabcore` that it names or imports, directly or
+        through each other; in the version of `stabcore`. Changes in other packages, and in files
+        that are read, are not noticed: empty the folder then.
     progress : bool
         Show a progress bar.
 
@@ -85,7 +88,8 @@ def sweep(
     ValueError
         If the grid is empty or the values differ in shape.
     RuntimeError
-        If `function` raises; the message names the grid point. Finished points are kept.
+        If `function` raises, or its process dies; the message names the grid point (those that
+        were being computed, if several were). Finished points are kept.
 
     Examples
     --------
@@ -183,10 +187,37 @@ def _arrivals(tasks: Sequence[_Task]) -> Iterator[tuple[int, Value]]:
     client = getattr(joblib.parallel.get_active_backend()[0], "client", None)
     if client is not None:
         return _cluster_arrivals(client, tasks)
-    arrivals: Iterator[tuple[int, Value]] = joblib.Parallel(return_as="generator_unordered")(
-        joblib.delayed(_evaluate)(*task) for task in tasks
-    )
-    return arrivals
+    parallel = joblib.Parallel(return_as="generator_unordered")
+    if parallel.n_jobs == 1:
+        return (_evaluate(*task) for task in tasks)
+    return _process_arrivals(parallel, tasks)
+
+
+def _process_arrivals(parallel: Any, tasks: Sequence[_Task]) -> Iterator[tuple[int, Value]]:
+    """Do so in other processes or threads; know what was computed when one of them dies."""
+    import joblib
+
+    with TemporaryDirectory() as folder:
+        begun = [Path(folder) / str(task[0]) for task in tasks]
+        work = zip(begun, tasks, strict=True)
+        try:
+            yield from parallel(joblib.delayed(_marked)(mark, task) for mark, task in work)
+        except BrokenExecutor as error:
+            points = [str(t[2]) for mark, t in zip(begun, tasks, strict=True) if mark.exists()]
+            raise RuntimeError(
+                f"sweep failed at {'one of ' if len(points) > 1 else ''}the grid point"
+                f"{'s' if len(points) > 1 else ''} ({'), ('.join(points)}): a worker died; look "
+                "for what ends the process, such as a lack of memory."
+            ) from error
+
+
+def _marked(mark: Path, task: _Task) -> tuple[int, Value]:
+    """Compute one point, with a file that says so until it is done."""
+    mark.touch()
+    try:
+        return _evaluate(*task)
+    finally:
+        mark.unlink(missing_ok=True)
 
 
 def _cluster_arrivals(client: Any, tasks: Sequence[_Task]) -> Iterator[tuple[int, Value]]:

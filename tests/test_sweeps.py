@@ -1,3 +1,4 @@
+import importlib
 import logging
 import os
 import signal
@@ -177,6 +178,19 @@ def test_a_point_that_kills_every_worker_is_reported(cluster):
         sweep(lambda place: os.kill(os.getpid(), signal.SIGKILL), {"place": [0]})
 
 
+def test_a_point_that_kills_a_worker_process_is_reported():
+    def work(place):
+        if place == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return place
+
+    with (
+        joblib.parallel_config(backend="loky", n_jobs=2),
+        pytest.raises(RuntimeError, match=r"grid points? .*place=2.*a worker died; look for"),
+    ):
+        sweep(work, {"place": range(4)})
+
+
 def noisy_of_place():
     """Return `noisy` in a form that a process that cannot import this file understands."""
     return lambda place, rng: place + rng.normal(size=2)
@@ -276,7 +290,134 @@ DIFFERENT = [
         "class C:\n    @property\n    def m(self): return 2\nf = lambda x: C().m",
     ),
     ("class C:\n    a = 1\nf = lambda x: C.a", "class C:\n    a = 2\nf = lambda x: C.a"),
+    *(
+        (before, before.replace("return x", "return -x").replace("[1]", "[2]"))
+        for before in (
+            "class C:\n    a = [1]\nf = lambda x: C.a",
+            "class C:\n    a = {'b': [1]}\nf = lambda x: C.a",
+            "class B:\n    a = [1]\nclass C(B): pass\nf = lambda x: C.a",
+            "class C:\n    class D:\n        a = [1]\nf = lambda x: C.D.a",
+            "class C:\n    @staticmethod\n    def m(x): return x\nf = lambda x: C.m(x)",
+            "class C:\n    @classmethod\n    def m(cls, x): return x\nf = lambda x: C.m(x)",
+            "class C:\n    def __call__(self, x): return x\nc = C()\nf = lambda x: c(x)",
+            "class C:\n    def __init__(self): self.a = [1]\nc = C()\nf = lambda x: c.a",
+            "class C:\n    __slots__ = ('a',)\nc = C()\nc.a = [1]\nf = lambda x: c.a",
+            "class C:\n    def m(self, x): return x\nm = C().m\nf = lambda x: m(x)",
+            "def g(x): return x\nt = [g]\nf = lambda x: t[0](x)",
+            "def g(x): return x\nt = {'g': (g,)}\nf = lambda x: t['g'][0](x)",
+            "def g(x): return x\ndef f(x, h=(g,)): return h[0](x)",
+            "def g(x): return x\nclass C: pass\nc = C()\nc.g = g\nf = lambda x: c.g(x)",
+            "from functools import partial\ndef g(y, x): return x\nh = partial(g, 1)\n"
+            "f = lambda x: h(x)",
+            "from collections import deque\ndef g(x): return x\nd = deque([g])\n"
+            "f = lambda x: d[0](x)",
+            "from dataclasses import dataclass, field\n@dataclass\nclass C:\n"
+            "    a: list = field(default_factory=lambda: [1])\nf = lambda x: C().a",
+            "from functools import wraps\ndef d(g):\n    @wraps(g)\n    def h(x): return g(x)\n"
+            "    return h\n@d\ndef f(x): return x",
+        )
+    ),
 ]
+
+
+# Ways to reach another module: what the function says, and a change of that module.
+HELPERS = "C = 1\nS = [1]\ndef g(x): return x\nclass K:\n    a = [1]\n"
+BEHIND_A_MODULE = {
+    "a function by attribute": (
+        "import helpers\ndef f(x): return helpers.g(x)",
+        "return x",
+        "return -x",
+    ),
+    "a constant by attribute": ("import helpers\ndef f(x): return helpers.C", "C = 1", "C = 2"),
+    "a list by attribute": ("import helpers\ndef f(x): return helpers.S", "S = [1]", "S = [2]"),
+    "a class by attribute": ("import helpers\ndef f(x): return helpers.K.a", "a = [1]", "a = [2]"),
+    "another name": ("import helpers as h\ndef f(x): return h.g(x)", "return x", "return -x"),
+    "by getattr": ("import helpers\ndef f(x): return getattr(helpers, x)", "C = 1", "C = 2"),
+    "imported inside": (
+        "def f(x):\n    import helpers\n    return helpers.g(x)",
+        "return x",
+        "return -x",
+    ),
+    "taken inside": (
+        "def f(x):\n    from helpers import g\n    return g(x)",
+        "return x",
+        "return -x",
+    ),
+    "a constant taken inside": (
+        "def f(x):\n    from helpers import C\n    return C",
+        "C = 1",
+        "C = 2",
+    ),
+    "inside a lambda": (
+        "import helpers\nf = lambda x: [helpers.g(y) for y in x]",
+        "return x",
+        "return -x",
+    ),
+    "imported in an inner function": (
+        "def f(x):\n    def inner():\n        import helpers\n        return helpers.g(x)\n"
+        "    return inner()",
+        "return x",
+        "return -x",
+    ),
+    "a function that was taken": (
+        "from helpers import g\ndef f(x): return g(x)",
+        "return x",
+        "return -x",
+    ),
+    "a class that was taken": ("from helpers import K\ndef f(x): return K.a", "a = [1]", "a = [2]"),
+    "through a second module": (
+        "import middle\ndef f(x): return middle.h(x)",
+        "return x",
+        "return -x",
+    ),
+}
+
+
+@pytest.mark.parametrize(("source", "old", "new"), BEHIND_A_MODULE.values(), ids=BEHIND_A_MODULE)
+def test_changes_in_modules_of_ones_own_matter(source, old, new, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("sys.dont_write_bytecode", True)
+    middle = "import helpers\ndef h(x): return helpers.g(x)\n"
+    (tmp_path / "middle.py").write_text(middle, encoding="utf-8")
+    keys = []
+    for text in (HELPERS, "# a comment\n\n" + HELPERS, HELPERS.replace(old, new)):
+        for name in ("helpers", "middle"):
+            monkeypatch.delitem(sys.modules, name, raising=False)
+        (tmp_path / "helpers.py").write_text(text, encoding="utf-8")
+        importlib.invalidate_caches()
+        keys.append(described(source))
+    assert keys[0] == keys[1]
+    assert keys[1] != keys[2]
+
+
+def test_a_constant_of_a_module_that_was_set_by_hand_matters(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "knobs.py").write_text("C = 1\n", encoding="utf-8")
+    source = "import knobs\ndef f(x): return knobs.C"
+    before = described(source)
+    monkeypatch.setattr(sys.modules["knobs"], "C", 2)
+    assert described(source) != before
+    monkeypatch.delitem(sys.modules, "knobs")
+
+
+def test_modules_of_stabcore_are_followed_and_those_of_others_are_named(monkeypatch):
+    source = "import stabcore.problems as p\ndef f(x): return p.ScalarFactorization()"
+    before = described(source)
+    monkeypatch.setattr("stabcore.problems.models.NeuronFate", 3)
+    assert described("import numpy as np\ndef f(x): return np.sum(x)") != before
+    monkeypatch.setattr("stabcore.problems.ScalarFactorization", 3)
+    assert described(source) != before
+
+
+def test_what_cannot_be_pickled_is_refused_only_where_it_is_used(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    text = "import threading\nlock = threading.Lock()\nC = 1\n"
+    (tmp_path / "locked.py").write_text(text, encoding="utf-8")
+    described("import locked\ndef f(x): return locked.C")
+    described("import threading\nclass K:\n    lock = threading.Lock()\ndef f(x): return K()")
+    with pytest.raises(TypeError, match="can be pickled, got a lock"):
+        described("import threading\nlock = threading.Lock()\ndef f(x): return lock")
+    monkeypatch.delitem(sys.modules, "locked")
 
 
 @pytest.mark.parametrize(("one", "two"), SAME)

@@ -22,7 +22,8 @@ TOLERANCE = 1e-12  # relative; sums in another order. What is no symmetry is off
 def symmetries_of(dynamics: Dynamics, parameter: float, corners: Array) -> tuple[Array, ...]:
     """Return matrices S, but the identity, with G(Sx) = SG(x) at random points of a box."""
     # They generate a group of symmetries, in more than three dimensions perhaps not the whole one.
-    points = np.random.default_rng(0).uniform(*corners, size=(POINTS, dynamics.dimension))
+    low, high = corners
+    points = np.random.default_rng(0).uniform(low, high, size=(POINTS, dynamics.dimension))
     with np.errstate(over="ignore", invalid="ignore"):
         images = dynamics.step(points, parameter)
         return tuple(

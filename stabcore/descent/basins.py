@@ -36,7 +36,7 @@ from stabcore.problems.checking import GRADIENT, HESSIAN, require_problem
 
 Endings = NDArray[np.int64]
 
-UNDECIDED, CONVERGED, DEAD, DIVERGED = range(4)  # plain integers for the compiled loops
+UNDECIDED, CONVERGED, DEAD, DIVERGED, CRITICAL = range(5)  # plain integers for the compiled loops
 
 RESET = 0.1  # above it 1 − x₁⋯x_k is as accurate as the product that δ is, and nothing adds up
 
@@ -62,6 +62,8 @@ class Ending(IntEnum):
     """The gradient is 0 on a plateau: a ReLU died."""
     DIVERGED = DIVERGED
     """It left every bound."""
+    CRITICAL = CRITICAL
+    """The gradient is exactly 0 at a saddle or a maximum: the run stays, its neighbours leave."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +117,7 @@ def endings(problem: Problem, starts: ArrayLike, step_size: float, steps: int) -
     -------
     array of int, shape (...)
         Values of `Ending`: converged (see above), dead (zero gradient on a plateau: a ReLU died),
-        diverged (beyond 10¹⁵⁰) or undecided.
+        diverged (beyond 10¹⁵⁰), critical (zero gradient at a saddle or a maximum) or undecided.
 
     Examples
     --------
@@ -370,6 +372,8 @@ def _factorisation_fate(c, relu, t, u, v, dead):  # type: ignore[no-untyped-def]
     safe = not relu or abs(t) < min(1.0, c)
     if t == 0.0 or (safe and _trapped(c, t, u + v)):
         return CONVERGED
+    if u == 0.0 and v == 0.0:
+        return CRITICAL
     if not (abs(t) < EXACT_CEILING and u + v < EXACT_CEILING):
         return DIVERGED
     return UNDECIDED
@@ -450,6 +454,8 @@ def _chain_fates(rate, limit, points, ends):  # type: ignore[no-untyped-def]
                 fate = CONVERGED
             elif not (abs(delta) < EXACT_CEILING and np.abs(x).max() < EXACT_CEILING):
                 fate = DIVERGED
+            elif not others.any():
+                fate = CRITICAL
             if fate != UNDECIDED or step == limit:
                 break
             delta = _chain_move(rate, delta, x, others)
@@ -507,9 +513,10 @@ def _settled(problem: Problem, theta: Array, gradient: Array, rate: float) -> En
     low, high = spectrum[:, 0], spectrum[:, -1]
     small = gradient[near] <= GRADIENT_TOLERANCE * high * scale[near]
     stable = (rate * high < 2) & (low >= -NEGATIVE_TOLERANCE * high)
-    flat = (gradient[near] == 0) & (low == 0) & (high == 0)
+    still, minimum = gradient[near] == 0, low >= -NEGATIVE_TOLERANCE * high
+    ends[near[still]] = np.where(minimum[still], CONVERGED, CRITICAL)
     ends[near[small & stable]] = CONVERGED
-    ends[near[flat]] = DEAD
+    ends[near[still & (low == 0) & (high == 0)]] = DEAD
     return ends
 
 

@@ -81,9 +81,9 @@ def cycle_branches(
     The sign changes of G^p(x) − x are bracketed on a grid that is denser towards the ends of the
     interval, where chaotic maps have most of their periodic points, and refined where the function
     comes close to 0 between two grid points, and where G^p has turning points in neighbouring gaps
-    (where it turns is seen from the sides of the turning points of G on which an orbit lies). A bracket
-    proves, up to rounding, that a cycle exists; `unresolved` counts where some may have been
-    missed. Cycles of a dead network are left out.
+    (where it turns is seen from the sides of the turning points of G on which an orbit lies). A
+    bracket proves, up to rounding, that a cycle exists; `unresolved` counts where some may have
+    been missed. Cycles of a dead network are left out.
 
     Source: our derivation.
 

@@ -346,12 +346,13 @@ def _drawn(
     dynamics: Dynamics, corners: Array, shape: tuple[int, ...], rng: np.random.Generator
 ) -> Array:
     """Return points that are uniform on the smooth and living part of a box."""
-    points = rng.uniform(*corners, size=shape)
+    low, high = corners
+    points = rng.uniform(low, high, size=shape)
     for _ in range(REDRAWS):
         dead = ~dynamics.alive(points)
         if not dead.any():
             return points
-        points[dead] = rng.uniform(*corners, size=(int(dead.sum()), shape[-1]))
+        points[dead] = rng.uniform(low, high, size=(int(dead.sum()), shape[-1]))
     raise ValueError(
         f"box from {corners[0].tolist()} to {corners[1].tolist()} has hardly a point where the "
         "loss is smooth and the network alive; choose another box, or pass starts."

@@ -11,6 +11,8 @@ from stabcore.problems.base import declared_product
 from stabcore.problems.checking import require_problem
 from stabcore.problems.factorised import ScalarFactorization
 
+LONGEST = 16  # period of which all cycles are listed: 43 million points
+
 
 @check.public()
 def bounded_region(
@@ -77,7 +79,7 @@ def boundary_cycles(step_size: float, period: int) -> Array:
         0 < a ≤ 2: the step size of the scalar factorisation with one input 1; in general, the step
         size times the mean squared input.
     period : int
-        p ≥ 1.
+        1 ≤ p ≤ 16.
 
     Returns
     -------
@@ -87,7 +89,7 @@ def boundary_cycles(step_size: float, period: int) -> Array:
     Raises
     ------
     ValueError
-        If the step size is not in (0, 2], or the period is not a positive integer.
+        If the step size is not in (0, 2], or the period is not between 1 and 16.
 
     Examples
     --------
@@ -100,13 +102,24 @@ def boundary_cycles(step_size: float, period: int) -> Array:
     if a > 2:
         raise ValueError(f"step_size must be at most 2, got {a:g}: there is no ellipse beyond.")
     count = check.integer("period", period)
+    if count > LONGEST:
+        raise ValueError(
+            f"period must be at most {LONGEST}, got {count}: there are about 3^{count} points, "
+            f"{3.0**count * 16 / 1e9:.0f} GB of them; ask for a shorter one."
+        )
     size = abs((-3) ** count - 1)
-    orbits = np.empty((size, count), dtype=np.int64)  # exact: φ = 2πj/size, by its numerator j
-    orbits[:, 0] = np.arange(size)
+    # Exact: φ = 2πj/size, by its numerator j. Each cycle is kept at its smallest j, and only if
+    # that does not come back before the period.
+    first = following = np.arange(size)
+    for _ in range(1, count):
+        following = -3 * following % size
+        kept = first < following
+        first, following = first[kept], following[kept]
+    orbits = np.empty((first.size, count), dtype=np.int64)
+    orbits[:, 0] = first
     for i in range(1, count):
         orbits[:, i] = -3 * orbits[:, i - 1] % size
-    first = (orbits[:, :1] < orbits[:, 1:]).all(axis=1)  # one representative, no shorter period
-    psi = np.pi / 4 + 2 * np.pi * orbits[first] / size
+    psi = np.pi / 4 + 2 * np.pi * orbits / size
     total = 2 * np.sqrt((2 + a) / a) * np.cos(psi)
     difference = 2 * np.sqrt((2 - a) / a) * np.sin(psi)
     return np.stack([total + difference, total - difference], axis=-1) / 2

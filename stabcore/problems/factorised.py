@@ -138,6 +138,11 @@ class ScalarFactorization(DiagonalLinearNetwork):
     def __init__(self, inputs: ArrayLike = (1.0,), probabilities: ArrayLike | None = None) -> None:
         column = check.finite_array("inputs", inputs, ndim=1)[:, None]
         super().__init__(column, [1.0], probabilities)
+        if not self.curvatures @ self.probabilities > 0:
+            raise ValueError(
+                f"inputs must not all be 0 (or have probability 0), got {column[:, 0].tolist()}; "
+                "the loss would be 0 everywhere."
+            )
 
     @property
     def curvatures(self) -> Array:

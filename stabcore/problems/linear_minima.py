@@ -200,7 +200,7 @@ def flattest_sharpness(network: LinearNetwork) -> float:
     Raises
     ------
     ValueError
-        If the inputs are not whitened.
+        If the inputs are not whitened, or a hidden layer is narrower than the rank of W*.
 
     Examples
     --------
@@ -209,8 +209,8 @@ def flattest_sharpness(network: LinearNetwork) -> float:
     >>> round(flattest_sharpness(network), 9)
     48.0
     """
-    _require_whitened(network)
-    largest = np.linalg.svd(network.target_map, compute_uv=False)[0]
+    singular = _reachable_singular_values(network)
+    largest = singular[0] if singular.size else 0.0
     return float(network.depth * largest ** (2 - 2 / network.depth))
 
 
@@ -271,7 +271,8 @@ def layer_bounds(network: LinearNetwork, sharpness: float) -> Array:
     With c² = S, in the notation of the module's docstring: c(c/σ₁)^{D−2} for the outer layers,
     c²(c/σ₁)^{D−3}/σ_r for an inner one next to a layer of width r = rank W*. The other inner
     layers are unbounded: at a step size for which some minimum is stable, the stable minima are
-    then an unbounded set.
+    then an unbounded set. For W* = 0 two layers are bounded by c; with more of them none is
+    bounded, since two layers that are 0 leave the others free.
 
     Source: our derivation (proof in the module's docstring).
 
@@ -289,7 +290,8 @@ def layer_bounds(network: LinearNetwork, sharpness: float) -> Array:
     Raises
     ------
     ValueError
-        If the inputs are not whitened or no minimum is that flat.
+        If the inputs are not whitened, a hidden layer is narrower than the rank of W*, or no
+        minimum is that flat.
 
     Examples
     --------
@@ -306,11 +308,12 @@ def layer_bounds(network: LinearNetwork, sharpness: float) -> Array:
             f"sharpness must be at least that of the flattest minimum, {flattest:.6g}, got "
             f"{largest:.6g}; no minimum is flatter."
         )
-    singular = np.linalg.svd(network.target_map, compute_uv=False)
-    singular = singular[singular > RANK_TOLERANCE * singular[0]]
+    singular = _reachable_singular_values(network)
     if network.depth == 1:
-        return np.asarray(singular[:1])
+        return np.append(singular, 0.0)[:1]
     c = math.sqrt(largest)
+    if singular.size == 0:
+        return np.full(network.depth, c if network.depth == 2 else math.inf)
     ratio = c / singular[0]
     inner = c**2 * ratio ** (network.depth - 3) / singular[-1]
     narrow = [min(shape) == singular.size for shape in network.shapes]
@@ -325,6 +328,20 @@ def _product(layers: list[Array], size: int) -> Array:
     for layer in layers:
         product = layer @ product
     return product
+
+
+def _reachable_singular_values(network: LinearNetwork) -> Array:
+    """Return the singular values of W* that are not 0; refuse a network too narrow for them."""
+    _require_whitened(network)
+    singular = np.linalg.svd(network.target_map, compute_uv=False)
+    singular = singular[singular > RANK_TOLERANCE * singular[0]]
+    narrowest = min((rows for rows, _ in network.shapes[:-1]), default=singular.size)
+    if narrowest < singular.size:
+        raise ValueError(
+            f"network has a hidden layer of width {narrowest}, less than the rank {singular.size} "
+            "of the least-squares solution, so that no minimum reaches it; widen the layer."
+        )
+    return np.asarray(singular)
 
 
 def _require_whitened(network: LinearNetwork) -> None:

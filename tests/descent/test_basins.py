@@ -215,10 +215,23 @@ def test_a_slow_passage_by_a_saddle_is_not_convergence(problem):
 def test_starts_on_the_axes():
     """On θ₁ = −θ₂ a run ends in the saddle, exactly; on a minimum it stays."""
     line = np.linspace(-1, 1, 11)[:, None] * [1.0, -1.0]
-    assert (endings(PROBLEM, line, 0.5, 10_000) == Ending.UNDECIDED).all()
-    assert (endings(ScalarChain(2), line, 0.5, 10_000) == Ending.UNDECIDED).all()
+    assert (endings(PROBLEM, line, 0.5, 10_000) == Ending.CRITICAL).all()
+    assert (endings(ScalarChain(2), line, 0.5, 10_000) == Ending.CRITICAL).all()
+    assert (endings(PlainFactorization(), line, 0.5, 10_000) == Ending.CRITICAL).all()
     assert endings(PROBLEM, [2.0, 0.5], 1.5, 10) == Ending.CONVERGED
-    assert endings(ScalarChain(3), [0.0, 0.0, 1.0], 0.1, 1_000) == Ending.UNDECIDED
+    assert endings(ScalarChain(3), [0.0, 0.0, 1.0], 0.1, 1_000) == Ending.CRITICAL
+
+
+@pytest.mark.parametrize("model", [PROBLEM, ScalarChain(2), PlainFactorization()])
+def test_a_critical_point_that_is_no_minimum_has_a_fate_of_its_own(model):
+    ends = endings(model, [[0.0, 0.0], [1e-3, 1e-3], [1.0, 1.0]], 0.1, 2_000)
+    assert ends.tolist() == [Ending.CRITICAL, Ending.CONVERGED, Ending.CONVERGED]
+
+
+def test_at_a_bad_step_size_runs_end_at_the_maximum():
+    """Paper D, Figure 1: at η = 1/2 all of |θ| > 2 jumps onto the local maximum 0."""
+    ends = endings(PiecewiseQuartic(), [[3.0], [-2.5], [0.0]], 0.5, 1_000)
+    assert (ends == Ending.CRITICAL).all()
 
 
 def test_dead_networks():
@@ -280,6 +293,7 @@ def test_counts_and_exact_confidence_interval():
     assert result.value == 0.75
     assert result.counts == {
         Ending.UNDECIDED: 0, Ending.CONVERGED: 30, Ending.DEAD: 0, Ending.DIVERGED: 10,
+        Ending.CRITICAL: 0,
     }  # fmt: skip
     assert result.lower < 0.75 < result.upper
     none = converged_fraction(PROBLEM, starts[30:], 0.5, 1_000, confidence=0.9)

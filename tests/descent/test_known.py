@@ -91,7 +91,12 @@ def test_newton_finds_every_cycle_on_the_boundary(period):
 
 @pytest.mark.parametrize(
     ("step_size", "period", "message"),
-    [(2.1, 1, "at most 2"), (-1.0, 1, "step_size"), (1.0, 0, "period")],
+    [
+        (2.1, 1, "at most 2"),
+        (-1.0, 1, "step_size"),
+        (1.0, 0, "period"),
+        (1.0, 17, r"period must be at most 16, .* 2 GB of them; ask for a shorter"),
+    ],
 )
 def test_boundary_cycles_refuse_what_has_no_ellipse(step_size, period, message):
     with pytest.raises(ValueError, match=message):

@@ -168,6 +168,31 @@ def test_one_wide_hidden_layer_is_not_enough():
     assert np.isfinite(layer_bounds(whitened((1, 1, 3, 1, 1), [1.0]), 10.0)).all()
 
 
+def test_layer_bounds_of_a_target_that_is_zero():
+    """c bounds two layers; with three, two that are 0 leave the third one free."""
+    two, three = whitened((2, 3, 2), [0.0, 0.0]), whitened((2, 3, 2, 2), [0.0])
+    assert layer_bounds(two, 4.0).tolist() == [2.0, 2.0]
+    assert layer_bounds(whitened((2, 2), [0.0]), 4.0).tolist() == [0.0]
+    assert np.isinf(layer_bounds(three, 4.0)).all()
+    assert flattest_sharpness(two) == 0.0
+    # The bound is attained: W₁ = 2 e eᵀ and W₂ = 0 have the curvature 4.
+    first = np.zeros((3, 2))
+    first[0, 0] = 2.0
+    theta = np.concatenate([first.ravel(), np.zeros(6)])
+    assert normal_spectra(two, theta)[-1] == pytest.approx(4.0)
+    huge = np.concatenate([1e6 * np.ones(6), np.zeros(6 + 4)])
+    assert np.abs(three.residuals(huge)).max() == 0.0
+    assert normal_spectra(three, huge)[-1] == 0.0
+
+
+def test_layers_narrower_than_the_rank_are_refused():
+    narrow = whitened((2, 1, 2), [2.0, 1.0])
+    for question in (flattest_sharpness, lambda network: layer_bounds(network, 50.0)):
+        with pytest.raises(ValueError, match=r"width 1, less than the rank 2 .* widen the layer"):
+            question(narrow)
+    assert flattest_sharpness(whitened((2, 1, 2), [2.0])) == pytest.approx(4.0)
+
+
 def test_refusals():
     with pytest.raises(ValueError, match="sizes needs an input and an output"):
         whitened_network([2], [1.0])
