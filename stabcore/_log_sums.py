@@ -34,14 +34,14 @@ def one_minus(weights: Array, scaled: Array, errors: Array | float = 0.0) -> Sca
 
 
 def shifted(weights: Array, offset: float, moved: Array, errors: Array | float = 0.0) -> Scalars:
-    """Return the numbers a + x; a (unless it is 1) and x have an error of one rounding, x more."""
+    """Return the numbers a + x; x has an error of one rounding and more, a that of 1 − ηγ."""
     factors = np.abs(offset + moved)
     small = np.abs(moved) < 0.5 * abs(offset)  # keep the digits of a small step
     ratio = np.divide(moved, offset, out=np.zeros_like(moved), where=small)
     with np.errstate(divide="ignore"):
         logs = np.where(small, np.log(np.abs(offset)) + np.log1p(ratio), np.log(factors))
     safe = np.where(factors > 0, factors, 1.0)
-    return weights, logs, (2 * (abs(offset) * (offset != 1) + np.abs(moved)) + errors) / safe
+    return weights, logs, (2 * ((1 + abs(offset)) * (offset != 1) + np.abs(moved)) + errors) / safe
 
 
 def mean_log(numbers: Scalars, method: str = "closed form") -> Exponent:

@@ -8,6 +8,7 @@ JAX.
 
 from stabcore.problems.base import Problem
 from stabcore.problems.checking import check_problem
+from stabcore.problems.distribution_signals import DistributionSignal
 from stabcore.problems.factorised import (
     DiagonalLinearNetwork,
     ReluPair,
@@ -65,5 +66,6 @@ __all__ = [  # noqa: RUF022
     "LabelFlips",
     "NormalSignal",
     "RegressionSignal",
+    "DistributionSignal",
     "as_signal",
 ]

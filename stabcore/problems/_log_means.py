@@ -35,7 +35,8 @@ def finite_mean_log(
     a, b = (np.broadcast_to(part, shape).reshape(-1) for part in (offset, scale))
     value, nearest = np.empty(row.size), np.empty(row.size)
     _log_sums(a, b, row, z, w, value, nearest)
-    largest = np.abs(a) + np.abs(b) * np.abs(z).max(axis=1)[row]
+    # An offset is 1 − ηγ as a rule, and known to a rounding of 1 only, however small it is.
+    largest = 1 + np.abs(a) + np.abs(b) * np.abs(z).max(axis=1)[row]
     with np.errstate(divide="ignore"):
         error = 8 * EPSILON * (1 + np.abs(value) + largest / nearest)
     error[np.isneginf(value)] = 0.0

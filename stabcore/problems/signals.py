@@ -5,7 +5,11 @@ by 1 + ηz and u − w by 1 − ηz. A batch of B samples has the mean of z in p
 has 1 − ηγ in place of 1. So a law must know its batches and `mean_log`, E log|a + bz|:
 
 * finite laws (data sets, label flips): a finite sum, −∞ where a factor vanishes;
-* laws with a density: `stabcore.problems.normal_signals`.
+* laws with a density: `stabcore.problems.normal_signals`, and `distribution_signals` for those of
+  SciPy.
+
+A law of one's own is a `Signal` with its moments, `batched` and `mean_log`, and `draw` if it is to
+be simulated.
 
 (Our derivation.)
 """
@@ -73,6 +77,23 @@ class Signal(ABC):
         -------
         Signal
         """
+
+    def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> tuple[Array, Array]:
+        """Return x² and z = xy of independent samples, for `neuron_runs`.
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+        shape : tuple of int
+
+        Returns
+        -------
+        squares, values : arrays of that shape
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} does not define draw(rng, shape), which a simulation needs; "
+            "let it return x² and xy of independent samples."
+        )
 
     @abstractmethod
     def mean_log(self, offset: ArrayLike, scale: ArrayLike) -> tuple[Array, Array]:
@@ -169,18 +190,14 @@ class FiniteSignal(Signal):
         used = w > 0
         self._set(z[..., used], w[used], s[..., used])
 
-    def _set(self, values: Array, weights: Array, squares: Array, *, drawn: bool = False) -> None:
-        """Take over arrays that are known to be valid; weights may have leading axes too."""
-        self.values, self.weights, self.squares, self.drawn = values, weights, squares, drawn
+    def _set(self, values: Array, weights: Array, squares: Array, drawn: str = "") -> None:
+        """Take over valid arrays; `drawn` says why they are a sample of all batches, if so."""
+        self.values, self.weights, self.squares, self.drawn = values, weights, squares, bool(drawn)
         self.mean = (values * weights).sum(axis=-1)
         self.second_moment = (values**2 * weights).sum(axis=-1)
         self.mean_square_input = (squares * weights).sum(axis=-1)
         if drawn:
-            self.kind = "statistical"
-            self.status = (
-                f"more than {MOST_LISTED} different batches: {DRAWN_BATCHES} were drawn; "
-                "a smaller batch_size or fewer samples is exact"
-            )
+            self.kind, self.status = "statistical", drawn
 
     @classmethod
     def from_data(
@@ -266,8 +283,12 @@ class FiniteSignal(Signal):
         if many > MOST_LISTED:
             drawn = batches.draw(DRAWN_BATCHES, rng)
             z, s = (part[..., drawn].mean(axis=-1) for part in (self.values, self.squares))
-            result._set(z, np.full(DRAWN_BATCHES, 1 / DRAWN_BATCHES), s, drawn=True)
-            return result
+            return drawn_batches(
+                z,
+                s,
+                f"more than {MOST_LISTED} different batches: {DRAWN_BATCHES} were drawn; "
+                "a smaller batch_size or fewer samples is exact",
+            )
         if sizes.size == batches.n_samples:
             members, shares = batches.listed()
         elif batches.independent:
@@ -405,7 +426,7 @@ def as_signal(signal: Signal | ArrayLike) -> Signal:
 
     Parameters
     ----------
-    signal : Signal or array, shape (..., N)
+    signal : Signal, frozen distribution of `scipy.stats`, or array, shape (..., N)
 
     Returns
     -------
@@ -416,7 +437,20 @@ def as_signal(signal: Signal | ArrayLike) -> Signal:
     >>> as_signal([1.0, -1.0])
     FiniteSignal(2 values)
     """
-    return signal if isinstance(signal, Signal) else FiniteSignal(signal)
+    if isinstance(signal, Signal):
+        return signal
+    if hasattr(signal, "rvs"):
+        from stabcore.problems.distribution_signals import DistributionSignal
+
+        return DistributionSignal(signal)
+    return FiniteSignal(signal)
+
+
+def drawn_batches(values: Array, squares: Array, status: str) -> FiniteSignal:
+    """Return the law of a sample of batch means, and say in its status that it is one."""
+    result = FiniteSignal.__new__(FiniteSignal)
+    result._set(values, np.full(DRAWN_BATCHES, 1 / DRAWN_BATCHES), squares, status)
+    return result
 
 
 def fresh_batch_size(law: Signal, method: SGD) -> int:

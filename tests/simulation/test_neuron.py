@@ -2,11 +2,12 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.stats import kstest, norm
 
 from stabcore import SGD, FiniteSignal, OneNeuron, gradient_descent, saddle_exponents
 from stabcore._random import stream_states
-from stabcore.problems import LabelFlips, NeuronFate, NormalSignal, RegressionSignal
+from stabcore.problems import LabelFlips, NeuronFate, NormalSignal, RegressionSignal, Signal
 from stabcore.saddles import Phase, saddle_grid
 from stabcore.simulation import neuron_runs
 from stabcore.simulation.neuron import _next_normal, _ziggurat
@@ -315,3 +316,87 @@ def test_bad_arguments():
     for call, error, name in cases:
         with pytest.raises(error, match=name):
             call()
+
+
+class OwnNormal(Signal):
+    """A law of one's own: normal z and inputs of two sizes, known by what it draws only."""
+
+    def __init__(self, mean, squares=(1.0, 1.0)):
+        self.mean, self.squares = np.asarray(mean, dtype=float), squares
+        self.second_moment, self.mean_square_input = self.mean**2 + 1, np.ones(())
+
+    def batched(self, method, rng=0):
+        raise NotImplementedError
+
+    mean_log = batched
+
+    def draw(self, rng, shape):
+        return rng.choice(self.squares, size=shape), self.mean + rng.normal(size=shape)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_a_law_of_ones_own_runs_like_the_compiled_one(batch_size):
+    method = SGD(batch_size=batch_size, weight_decay=0.05)
+    arguments = np.full(4000, 1e-60), 0.0, 0.6, method, 60
+    own, compiled = (
+        neuron_runs(law, *arguments, rng=seed)
+        for seed, law in ((1, OwnNormal(0.3)), (2, NormalSignal(0.3, 1.0)))
+    )
+    for name in ("log_plus", "log_minus"):
+        one, two = getattr(own, name), getattr(compiled, name)
+        error = math.hypot(one.std(), two.std()) / math.sqrt(one.size)
+        assert abs(one.mean() - two.mean()) < 4 * error
+
+
+def test_the_fates_of_a_law_of_ones_own():
+    """Far from the saddle, where the cubic terms act, and with all fates."""
+    starts, steps = np.full(3000, 0.3), 1500
+    eta = [[0.8], [0.3]]
+    own = neuron_runs(OwnNormal([[0.1], [0.7]]), starts, 0.1, eta, SGD(), steps, rng=5)
+    family = NormalSignal([[0.1], [0.7]], 1.0)
+    compiled = neuron_runs(family, starts, 0.1, eta, SGD(), steps, rng=6)
+    for fate in NeuronFate:
+        one, two = own.share(fate), compiled.share(fate)
+        error = np.sqrt((one * (1 - one) + two * (1 - two)) / starts.size)
+        assert (np.abs(one - two) <= 4 * error).all(), fate
+    assert len(np.unique(own.fate)) >= 3
+
+
+def test_a_certain_law_of_ones_own_is_gradient_descent():
+    class Certain(OwnNormal):
+        def draw(self, rng, shape):
+            return np.full(shape, 1.69), np.full(shape, 0.91)  # x = 1.3, y = 0.7
+
+    runs = neuron_runs(Certain(0.91), [0.3, -0.2], [0.1, 0.5], 0.4, SGD(), 25, rng=0)
+    u, w = np.array([0.3, -0.2]), np.array([0.1, 0.5])
+    for _ in range(25):
+        pull = 1.3 * (u * w * 1.3 - 0.7)
+        u, w = u - 0.4 * pull * w, w - 0.4 * pull * u
+    assert np.exp(runs.log_plus) == pytest.approx(np.abs(u + w), rel=1e-12)
+    assert np.exp(runs.log_minus) == pytest.approx(np.abs(u - w), rel=1e-9)
+
+
+def test_a_distribution_of_scipy_is_simulated():
+    law = stats.laplace(0.1)
+    runs = neuron_runs(law, np.full(3000, 1e-60), 0.0, 0.7, SGD(), 60, rng=0)
+    rates = (np.stack([runs.log_plus, runs.log_minus]) - math.log(1e-60)) / 60
+    for rate, exponent in zip(rates, saddle_exponents(law, 0.7), strict=True):
+        assert abs(rate.mean() - exponent.value) < 4 * rate.std() / math.sqrt(rate.size)
+
+
+@pytest.mark.parametrize("drawn", [1.0, np.nan])
+def test_what_a_law_of_ones_own_draws_is_looked_at(drawn):
+    class Odd(OwnNormal):
+        def draw(self, rng, shape):
+            return np.ones(shape), np.full(shape if np.isnan(drawn) else (1,), drawn)
+
+    with pytest.raises(ValueError, match="draw must return x² and xy as two arrays of finite"):
+        neuron_runs(Odd(0.1), 0.1, 0.2, 0.5, SGD(), 5, rng=0)
+
+
+def test_a_law_without_draw_says_what_to_define():
+    class Silent(OwnNormal):
+        draw = Signal.draw
+
+    with pytest.raises(NotImplementedError, match=r"Silent does not define draw\(rng, shape\)"):
+        neuron_runs(Silent(0.1), 0.1, 0.2, 0.5, SGD(), 5, rng=0)
