@@ -17,7 +17,7 @@ from companion.repository import add_buttons
 from companion.status import by_versions
 
 
-def check(passed: bool) -> Check:
+def check(passed: bool | None) -> Check:
     return Check("sign", "the sign of μ", "−", "−", passed)
 
 
@@ -26,6 +26,8 @@ def check(passed: bool) -> Check:
     [
         ({"a:x": check(True), "a:y": check(True)}, "holds"),
         ({"a:x": check(True), "a:y": check(False)}, "fails"),
+        ({"a:x": check(True), "a:y": check(None)}, "not tested"),
+        ({"a:x": check(False), "a:y": check(None)}, "fails"),
         ({"a:x": check(True)}, "missing"),
         ({}, "missing"),
     ],

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 import run
+from stabcore.companion.checks import MIME
 
 
 def texts(path: Path) -> dict[str, str]:
@@ -85,3 +86,12 @@ def test_pictures_keep_their_size_and_colours():
     assert found.mode == "P"
     np.testing.assert_array_equal(np.asarray(found.convert("RGB")), colours)
     assert output[1].data["image/png"] == kept
+
+
+@pytest.mark.parametrize("name", run.notebooks())
+def test_at_the_published_parameters_everything_is_tested(name):
+    cells = nbformat.read(run.notebooks()[name], as_version=4).cells
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    rows = [row for o in outputs for row in o.get("data", {}).get(MIME, {}).get("checks", [])]
+    assert rows
+    assert all(row["passed"] is True for row in rows)

@@ -27,7 +27,7 @@ class Row:
     claim: str
     predicted: str
     measured: str
-    passed: bool
+    passed: bool | None  # None: nothing was there to be tested
 
 
 class Checks:
@@ -76,14 +76,27 @@ class Checks:
             passed=z <= MOST_SIGMAS,
         )
 
-    def holds(self, name: str, claim: str, predicted: str, measured: str, *, passed: bool) -> None:
-        """Claim anything else: say what was predicted and measured, and whether it holds."""
+    def holds(
+        self,
+        name: str,
+        claim: str,
+        predicted: str,
+        measured: str,
+        *,
+        passed: bool,
+        tested: bool = True,
+    ) -> None:
+        """Claim anything else: say what was predicted and measured, and whether it holds.
+
+        Where the parameters leave nothing to test the claim on, as no cell of a diagram, pass
+        `tested=False`: the verdict is then "not tested" and never "holds".
+        """
         if any(row.id == name for row in self.rows):
             raise ValueError(f"the name {name!r} is used twice; every check needs its own.")
-        self.rows.append(Row(name, claim, predicted, measured, bool(passed)))
+        self.rows.append(Row(name, claim, predicted, measured, bool(passed) if tested else None))
 
     def conclude(self) -> Checks:
-        """Assert that every claim holds.
+        """Assert that every claim that was tested holds.
 
         Returns
         -------
@@ -97,7 +110,7 @@ class Checks:
         """
         if not self.rows:
             raise AssertionError("a notebook must check something: no claim was recorded.")
-        failed = [_line(row) for row in self.rows if not row.passed]
+        failed = [_line(row) for row in self.rows if row.passed is False]
         if failed:
             raise AssertionError("claims that do not hold:\n" + "\n".join(failed))
         return self
@@ -127,7 +140,7 @@ class Checks:
 
 
 def _verdict(row: Row) -> str:
-    return "holds" if row.passed else "fails"
+    return {True: "holds", False: "fails", None: "not tested"}[row.passed]
 
 
 def _line(row: Row, width: int = 0) -> str:

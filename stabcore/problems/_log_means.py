@@ -11,7 +11,12 @@ from numba import njit
 from scipy.special import dawsn
 
 from stabcore._constants import EPSILON
+from stabcore._random import run_replicas
 from stabcore._validation import Array
+
+BLOCK = 8
+
+TINY, HUGE = 1e-35, 1e35  # eight factors between them multiply to a number in the range of floats
 
 TABLE_END = 12  # beyond, F(t) is its asymptotic series
 
@@ -33,37 +38,61 @@ def finite_mean_log(
     )
     row = np.broadcast_to(np.arange(len(z)).reshape(family), shape).reshape(-1)
     a, b = (np.broadcast_to(part, shape).reshape(-1) for part in (offset, scale))
-    value, nearest = np.empty(row.size), np.empty(row.size)
-    _log_sums(a, b, row, z, w, value, nearest)
+    value, nearest = np.empty((2, row.size))
     # An offset is 1 − ηγ as a rule, and known to a rounding of 1 only, however small it is.
     largest = 1 + np.abs(a) + np.abs(b) * np.abs(z).max(axis=1)[row]
+    at_once = (w == w[:, :1]).all(axis=1)[row] & (largest < HUGE)
+
+    def add(part: slice) -> None:
+        _log_sums(a[part], b[part], row[part], z, w, at_once[part], value[part], nearest[part])
+
+    run_replicas(add, row.size)
+    # A factor a + bz has the error ε(1 + |a| + |bz|); eight of them are multiplied with 4ε, weights
+    # and logarithms are off by ε each of |log|a + bz||, and the compensated sum by ε of itself.
     with np.errstate(divide="ignore"):
-        error = 8 * EPSILON * (1 + np.abs(value) + largest / nearest)
+        logs = np.maximum(np.abs(np.log(nearest)), np.log(largest))
+        error = EPSILON * (largest / nearest + 4 + 2 * logs + np.abs(value))
     error[np.isneginf(value)] = 0.0
     return value.reshape(shape)[()], error.reshape(shape)[()]
 
 
 @njit(nogil=True, cache=True)
-def _log_sums(offsets, scales, rows, values, weights, sums, nearest):  # type: ignore[no-untyped-def]
-    """Sum w log|a + bz| per cell; factors of equal weight are multiplied before the logarithm."""
+def _log_sums(  # type: ignore[no-untyped-def]
+    offsets, scales, rows, values, weights, at_once, sums, nearest
+):
+    """Sum w log|a + bz| per cell, and find the smallest factor."""
+    size = values.shape[1]
     for cell in range(sums.size):
-        a, b, row = offsets[cell], scales[cell], rows[cell]
-        total, smallest = 0.0, np.inf
-        product, weight = 1.0, 0.0
-        for m in range(values.shape[1]):
-            w = weights[row, m]
-            if w == 0.0:
+        a, b, z, w = offsets[cell], scales[cell], values[rows[cell]], weights[rows[cell]]
+        total, lost, smallest = 0.0, 0.0, np.inf
+        m = 0
+        while m < size:
+            count, product, least = 0, 1.0, np.inf
+            if at_once[cell] and m + BLOCK <= size:
+                # Factors of equal weight are multiplied before the logarithm.
+                count = BLOCK
+                for j in range(BLOCK):
+                    factor = abs(a + b * z[m + j])
+                    product *= factor
+                    least = min(least, factor)
+            if count == 0 or least < TINY:
+                count = 1
+                least = product = abs(a + b * z[m])
+            weight = w[m]
+            m += count
+            if weight == 0.0:
                 continue
-            factor = abs(a + b * values[row, m])
-            smallest = min(smallest, factor)
-            if w != weight or not 1e-100 < product * factor < 1e100:
-                total += weight * np.log(product)
-                product, weight = 1.0, w
-            if not 1e-100 < factor < 1e100:
-                total += w * np.log(factor) if factor > 0.0 else -np.inf
+            smallest = min(smallest, least)
+            if least == 0.0:
+                break
+            term = weight * np.log(product)
+            following = total + term  # Neumaier's compensated sum
+            if abs(total) >= abs(term):
+                lost += (total - following) + term
             else:
-                product *= factor
-        sums[cell] = total + weight * np.log(product)
+                lost += (term - following) + total
+            total = following
+        sums[cell] = total + lost if smallest > 0.0 else -np.inf
         nearest[cell] = smallest
 
 

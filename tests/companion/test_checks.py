@@ -88,3 +88,12 @@ def test_the_notebook_gets_text_html_and_data():
     assert bundle["text/plain"].splitlines()[1].endswith("fails")
     rows = json.loads(json.dumps(bundle[MIME]))["checks"]
     assert [(row["id"], row["passed"]) for row in rows] == [("a", True), ("b", False)]
+
+
+def test_what_was_not_tested_neither_holds_nor_fails():
+    checks = Checks()
+    checks.holds("a", "of no cell", "all", "0 of 0", passed=True, tested=False)
+    checks.holds("b", "of no cell either", "all", "0 of 0", passed=False, tested=False)
+    assert repr(checks.conclude()).count("not tested") == 2
+    assert "holds" not in repr(checks)
+    assert [row["passed"] for row in checks._repr_mimebundle_()[MIME]["checks"]] == [None, None]

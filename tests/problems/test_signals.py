@@ -1,4 +1,5 @@
 import math
+from decimal import Decimal, localcontext
 from itertools import permutations, product
 
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from stabcore import GD, SGD, FiniteSignal
+from stabcore import GD, SGD, FiniteSignal, saddle_exponents
 from stabcore.problems import LabelFlips, NormalSignal, RegressionSignal
 
 VALUES = st.lists(st.floats(-5, 5), min_size=1, max_size=5)
@@ -206,3 +207,34 @@ def test_bad_arguments():
     for call, name in cases:
         with pytest.raises(ValueError, match=name):
             call()
+
+
+def exactly(decay, eta, values, weights):
+    """Σ w log|1 − ηγ + ηz| in 50 digits, of these very floats."""
+    with localcontext() as context:
+        context.prec = 50
+        one, step = Decimal(1), Decimal(eta)
+        factors = [abs(one - step * Decimal(decay) + step * Decimal(z)) for z in values]
+        return sum(Decimal(w) * f.ln() for w, f in zip(weights, factors, strict=True))
+
+
+@pytest.mark.parametrize("size", [1, 7, 8, 50])
+@pytest.mark.parametrize("decay", [0.0, 0.3, 3.7])
+@pytest.mark.parametrize("distance", [1e-15, 1e-12, 1e-6, 0.1])
+def test_the_errors_of_grids_and_of_single_laws_bound_the_rounding(size, decay, distance):
+    """Close to a pole 1/z, and close to η = 1/γ, where 1 − ηγ has lost its digits."""
+    rng = np.random.default_rng(size)
+    for weights in (np.full(size, 1 / size), rng.dirichlet(np.ones(size))):
+        values = rng.normal(size=size) * 10 ** rng.uniform(-3, 3)
+        values[-1] = 0.0
+        steps = [1 / (decay - values[0]) * (1 + distance)] if values[0] < decay else []
+        steps += [1 / decay * (1 + distance)] if decay else []
+        for eta in steps:
+            law = FiniteSignal(values, weights)
+            truth = exactly(decay, eta, values.tolist(), law.weights.tolist())
+            value, error = law.mean_log(1 - eta * decay, eta)
+            if value == -math.inf:  # a factor is 0 in floating point, and taken to be 0
+                continue
+            single = saddle_exponents(law, eta, SGD(weight_decay=decay))[0]
+            assert abs(Decimal(float(value)) - truth) <= Decimal(float(error))
+            assert Decimal(single.lower) <= truth <= Decimal(single.upper)

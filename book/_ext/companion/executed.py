@@ -16,7 +16,7 @@ class Check:
     claim: str
     predicted: str
     measured: str
-    passed: bool
+    passed: bool | None  # None: not tested
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ def _check(path: Path, entry: dict[str, Any]) -> Check:
         check = Check(**entry)
     except TypeError as problem:
         raise ValueError(f"{path.name} records a check {entry!r}: {problem}") from problem
-    if not isinstance(check.passed, bool):
-        raise ValueError(f"{path.name}: passed of check {check.id!r} is not a bool")
+    if not isinstance(check.passed, bool | None):
+        raise ValueError(f"{path.name}: passed of check {check.id!r} is not a bool or null")
     return check
 
 

@@ -41,7 +41,7 @@ class ExecutionStatus(SphinxDirective):
         ]
 
     def _row(self, one: Notebook) -> list[list[nodes.Node]]:
-        passed = sum(check.passed for check in one.checks)
+        passed = sum(bool(check.passed) for check in one.checks)
         seconds = one.stamp.get("seconds")
         return [
             self.parse_text_to_nodes(f"{{doc}}`/notebooks/{one.name}`"),
