@@ -42,8 +42,10 @@ def main() -> None:
         waiting = "Another build is running; waiting for it to end ..."
         with exclusive(BUILD / ".lock", waiting) as lock:
             build(lock)
-    except (run.ParameterError, run.ExecutionError, BuildError) as problem:
+    except (run.ParameterError, run.FileError, run.ExecutionError, BuildError) as problem:
         sys.exit(f"{problem}\n\nThe book was not built.")
+    except OSError as problem:
+        sys.exit(f"{run.in_words(problem)}\n\nThe book was not built.")
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     print(f"The book: {(HTML / 'index.html').as_uri()}")
@@ -59,13 +61,36 @@ def build(lock: int) -> None:
     stage()
     wanted = fingerprint()
     stamp = HTML / STAMP
-    if stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
+    if stamp.is_file() and stamp.read_text(encoding="utf-8") == f"{wanted}\n{contents(HTML)}\n":
         return
-    html = make_pages(lock)
-    if fingerprint() != wanted or stale():
-        raise BuildError("Sources changed during the build; run it again.")
-    (html / STAMP).write_text(wanted, encoding="utf-8")
-    publish(html)
+    staged = contents(SOURCE)
+    output = Path(tempfile.mkdtemp(prefix="building-", dir=BUILD))
+    try:
+        html = make_pages(output, lock)
+        # What was staged is compared with what would be staged now: pages change too.
+        stage()
+        if contents(SOURCE) != staged or fingerprint() != wanted or stale():
+            raise BuildError("Sources changed during the build; run it again.")
+        (html / STAMP).write_text(f"{wanted}\n{contents(html)}\n", encoding="utf-8")
+        publish(html)
+    finally:
+        shutil.rmtree(output, ignore_errors=True)
+
+
+def contents(folder: Path) -> str:
+    """Hash the files of a folder, the stamp apart.
+
+    Returns
+    -------
+    str
+        The hash, in hexadecimal.
+    """
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != STAMP)
+    found = {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }
+    return hashlib.sha256(json.dumps(found).encode()).hexdigest()
 
 
 def stale() -> list[run.Job]:
@@ -108,21 +133,17 @@ def fingerprint() -> str:
     decisive = {
         "code": run.code(),
         "environment": {name: os.environ.get(name) for name in names},
-        "pages": {
-            path.relative_to(SOURCE).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in SOURCE.rglob("*")
-            if path.is_file()
-        },
+        "pages": contents(SOURCE),
         "python": sys.version,
     }
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
-def make_pages(lock: int) -> Path:
+def make_pages(output: Path, lock: int) -> Path:
     """Run Jupyter Book with warnings as errors in a fresh folder; return that of the pages."""
-    for remains in BUILD.glob("building-*"):
-        shutil.rmtree(remains)
-    output = Path(tempfile.mkdtemp(prefix="building-", dir=BUILD))
+    for remains in BUILD.glob("building-*"):  # of a build that was killed
+        if remains != output:
+            shutil.rmtree(remains)
     command = Path(sys.executable).with_name("jupyter-book")
     print("Building the pages ...", flush=True)
     result = subprocess.run(
@@ -148,7 +169,6 @@ def publish(html: Path) -> None:
     if HTML.exists():
         HTML.rename(html.with_name("old"))
     html.rename(HTML)
-    shutil.rmtree(html.parents[1])
 
 
 if __name__ == "__main__":

@@ -9,15 +9,19 @@ when it is complete.
     python notebooks/run.py gd_stability -p step_size 0.3 -o mine.ipynb
 
 A parameter is a plain literal, annotated and commented, in the cell tagged ``parameters``:
-``step_size: float = 0.15  # η``.
+``step_size: float = 0.15  # η, in (0, 2)``. What the comment says is checked before a run: ``in``
+and an interval for every number, and of a list ``3 to 5 entries`` (``2 entries``, ``at least 1
+entry``), ``ascending`` or ``descending``. A long comment stands in the lines above.
 """
 
 import argparse
 import ast
 import base64
 import copy
+import errno
 import hashlib
 import io
+import itertools
 import json
 import math
 import multiprocessing
@@ -50,11 +54,18 @@ SCALARS: dict[str, Any] = {"bool": bool, "int": int, "float": float, "str": str}
 KINDS = SCALARS | {"list": list, "tuple": tuple}
 CELL_SECONDS = int(os.environ.get("COMPANION_CELL_SECONDS", "900"))  # a longer cell hangs
 START_TIMEOUT = 600  # seconds: a busy machine can take more than the default minute
+INTERVAL = re.compile(r"\bin ([\[(])([^\s,]+), ([^\s,]+)([\])])")
+ENTRIES = re.compile(r"(?P<open>at least )?(?P<least>\d+)( to (?P<most>\d+))? entr(y|ies)")
+ORDER = re.compile(r"\b(ascending|descending)\b")
 LANGUAGE = {"name": "python", "pygments_lexer": "ipython3"}
 
 
 class ParameterError(ValueError):
     """What is wrong with the arguments of a run, everything at once; nothing was run."""
+
+
+class FileError(RuntimeError):
+    """A file or folder that cannot be read or written: which one, and what to do."""
 
 
 class ExecutionError(RuntimeError):
@@ -74,6 +85,40 @@ class Parameter:
         """Show the declaration as it stands in the notebook."""
         declaration = f"{self.name}: {self.annotation} = {self.default!r}"
         return f"{declaration}  # {self.comment}" if self.comment else declaration
+
+    def violations(self, value: object) -> list[str]:
+        """Say in which ways a value is not what the comment asks for."""
+        numbers = _numbers(value)
+        found = []
+        if interval := INTERVAL.search(self.comment):
+            opening, low, high, closing = interval.groups()
+            least, most = (float(end.replace("∞", "inf")) for end in (low, high))
+            outside = [
+                one
+                for one in numbers
+                if not (least < one or (opening == "[" and one == least))
+                or not (one < most or (closing == "]" and one == most))
+            ]
+            if outside:
+                found.append(f"{outside[0]!r} is not {interval.group()}")
+        if isinstance(value, list):
+            found += self._misshapen(value, numbers)
+        return found
+
+    def _misshapen(self, value: list[object], numbers: list[float]) -> list[str]:
+        """Say what is wrong with the length and the order of a list."""
+        found = []
+        if entries := ENTRIES.search(self.comment):
+            least = int(entries["least"])
+            most = math.inf if entries["open"] else int(entries["most"] or least)
+            if not least <= len(value) <= most:
+                found.append(f"it has {len(value)} and not {entries.group()}")
+        if order := ORDER.search(self.comment):
+            steps = [b - a for a, b in itertools.pairwise(numbers)]
+            signed = steps if order.group() == "ascending" else [-step for step in steps]
+            if any(step <= 0 for step in signed):
+                found.append(f"it is not {order.group()}")
+        return found
 
 
 @dataclass(frozen=True)
@@ -113,21 +158,25 @@ def parameters(notebook: Path) -> dict[str, Parameter]:
     """
     cells = [
         cell.source
-        for cell in nbformat.read(notebook, as_version=4).cells
+        for cell in read(notebook).cells
         if cell.cell_type == "code" and "parameters" in cell.metadata.get("tags", [])
     ]
     source = "\n".join(cells)
-    comments = {
-        token.start[0]: token.string.lstrip("# ")
-        for token in tokenize.generate_tokens(io.StringIO(source).readline)
-        if token.type == tokenize.COMMENT
-    }
+    try:
+        statements = ast.parse(source).body
+    except SyntaxError as problem:
+        raise ParameterError(
+            f"{notebook.name}: the parameters cell is no Python: {problem.msg} in line "
+            f"{problem.lineno}, {(problem.text or '').strip()!r}; correct it"
+        ) from problem
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    comments = {token.start[0]: token for token in tokens if token.type == tokenize.COMMENT}
     found = {}
-    for statement in ast.parse(source).body:
+    for statement in statements:
         match statement:
             case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
                 annotation = ast.unparse(statement.annotation)
-                comment = comments.get(statement.end_lineno or 0, "")
+                comment = _comment(comments, statement)
             case _:
                 raise ParameterError(
                     f"{notebook.name}: the parameters cell holds {ast.unparse(statement)!r}; "
@@ -140,7 +189,47 @@ def parameters(notebook: Path) -> dict[str, Parameter]:
                 f"{notebook.name}: the parameters cell has {ast.unparse(statement)!r}; {problem}"
             ) from problem
         found[name] = Parameter(name, annotation, default, comment)
+        if violations := found[name].violations(default):
+            raise ParameterError(
+                f"{notebook.name}: the published {name} = {default!r} contradicts its own comment "
+                f"({comment!r}): {'; '.join(violations)}; correct one of them"
+            )
     return found
+
+
+def _comment(comments: Mapping[int, tokenize.TokenInfo], statement: ast.stmt) -> str:
+    """Return the comment behind a statement, or that in the lines above it."""
+    last = statement.end_lineno or statement.lineno
+    lines = [last] if last in comments else []
+    line = statement.lineno - 1
+    while last not in lines and line in comments and comments[line].line.lstrip().startswith("#"):
+        lines.insert(0, line)
+        line -= 1
+    return " ".join(comments[line].string.lstrip("# ") for line in lines)
+
+
+def read(notebook: Path) -> NotebookNode:
+    """Read a notebook.
+
+    Returns
+    -------
+    NotebookNode
+
+    Raises
+    ------
+    FileError
+        If the file is no notebook or cannot be read.
+    """
+    try:
+        node: NotebookNode = nbformat.read(notebook, as_version=4)
+        return node
+    except OSError as problem:
+        raise FileError(f"{notebook} cannot be read: {problem.strerror}") from problem
+    except Exception as problem:  # nbformat raises many kinds for what is no notebook
+        raise FileError(
+            f"{notebook} is no notebook ({type(problem).__name__}); repair it, or restore it with "
+            "git checkout"
+        ) from problem
 
 
 def _kind(annotation: str) -> Any:
@@ -193,11 +282,16 @@ def _coerce(value: object, kind: Any) -> object:
     return container(_coerce(entry, part) for entry, part in zip(value, inner, strict=True))
 
 
+def _numbers(value: object) -> list[float]:
+    """Return all numbers in a value, in their order."""
+    if isinstance(value, list | tuple):
+        return [number for part in value for number in _numbers(part)]
+    return [value] if isinstance(value, int | float) and not isinstance(value, bool) else []
+
+
 def _finite(value: object) -> bool:
     """Say whether no number in `value` is infinite or NaN."""
-    if isinstance(value, list | tuple):
-        return all(map(_finite, value))
-    return not isinstance(value, float) or math.isfinite(value)
+    return all(map(math.isfinite, _numbers(value)))
 
 
 def check(notebook: Path, overrides: Mapping[str, object]) -> dict[str, object]:
@@ -213,8 +307,8 @@ def check(notebook: Path, overrides: Mapping[str, object]) -> dict[str, object]:
     Raises
     ------
     ParameterError
-        If a name is unknown, a value has the wrong type, or a number is NaN or infinite where the
-        published value is not.
+        If a name is unknown, a value has the wrong type or is outside the range that the comment
+        states, or a number is NaN or infinite where the published value is not.
     """
     known = parameters(notebook)
     checked, problems = {}, []
@@ -238,6 +332,11 @@ def check(notebook: Path, overrides: Mapping[str, object]) -> dict[str, object]:
                 f"{notebook.stem}: {name} = {value!r} is not finite; "
                 f"give finite numbers, such as {known[name].default!r}"
             )
+        elif violations := known[name].violations(checked[name]):
+            problems.append(
+                f"{notebook.stem}: {name} = {value!r} is outside its range "
+                f"({'; '.join(violations)}); choose another, such as {known[name].default!r}"
+            )
     if problems:
         raise ParameterError("\n".join(problems))
     return checked
@@ -260,14 +359,15 @@ def key(notebook: Path, overrides: Mapping[str, object] | None = None) -> str:
     """Hash everything that decides what a notebook computes.
 
     These are its cells and their metadata (outputs apart), its parameters, every file of
-    `stabcore`, this runner, the pinned dependencies and the versions in use.
+    `stabcore` and of this folder that is no notebook, the pinned dependencies and the versions in
+    use.
 
     Returns
     -------
     str
         The hash, in hexadecimal.
     """
-    node = _normalised(nbformat.read(notebook, as_version=4))
+    node = _normalised(read(notebook))
     cells = [(cell.cell_type, cell.source, cell.metadata) for cell in node.cells]
     described = json.dumps(
         [cells, node.metadata, overrides or {}, _versions(), code()], sort_keys=True
@@ -279,17 +379,50 @@ def current(notebook: Path, executed: Path) -> bool:
     """Say whether `executed` is what running the notebook as published would give now."""
     if not executed.is_file():
         return False
-    stamp = nbformat.read(executed, as_version=4).metadata.get("companion", {})
-    return bool(stamp.get("key") == key(notebook))
+    try:
+        node = read(executed)
+    except FileError:  # cut short, or no notebook any more
+        return False
+    stamp = node.metadata.get("companion", {})
+    return bool(stamp.get("key") == key(notebook) and stamp.get("outputs") == _outputs(node))
+
+
+def _outputs(node: NotebookNode) -> str:
+    """Hash the outputs, so that an executed copy that was changed by hand is noticed."""
+    outputs = [cell.get("outputs", []) for cell in node.cells]
+    return hashlib.sha256(json.dumps(outputs, sort_keys=True).encode()).hexdigest()
 
 
 def code() -> dict[str, str]:
-    """Hash the files that every notebook depends on: `stabcore`, this runner and the pins."""
-    files = {"run.py": Path(__file__), "requirements.lock": ROOT / "requirements.lock"}
-    for path in sorted((ROOT / "stabcore").rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts:
-            files[path.relative_to(ROOT).as_posix()] = path
+    """Hash the files that every notebook depends on.
+
+    These are `stabcore`, what lies beside the notebooks (this runner, modules, data), and the pins.
+
+    Returns
+    -------
+    dict of str to str
+        Hashes by path.
+
+    Raises
+    ------
+    FileError
+        If there are no pins.
+    """
+    lock = ROOT / "requirements.lock"
+    if not lock.is_file():
+        raise FileError(f"{lock} is missing; restore it with git checkout requirements.lock")
+    files = {lock.name: lock}
+    for folder in (ROOT / "stabcore", ROOT / "notebooks"):
+        for path in sorted(folder.rglob("*")):
+            inside = path.relative_to(folder).parts
+            if path.is_file() and path.suffix != ".ipynb" and not any(map(_hidden, inside)):
+                files[path.relative_to(ROOT).as_posix()] = path
     return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
+
+
+def _hidden(name: str) -> bool:
+    """Say whether a file or folder is a tool's own."""
+    return name == "__pycache__" or name.startswith(".")
 
 
 @cache
@@ -326,11 +459,15 @@ def run(jobs: Sequence[Job], processes: int | None = None) -> None:
     Raises
     ------
     ParameterError
-        If an override is unknown or has the wrong type.
+        If an override is unknown, has the wrong type or is outside its range.
+    FileError
+        If a target cannot be written; nothing was run.
     ExecutionError
         If notebooks failed; the others were finished first, and are published.
     """
     jobs = _checked(jobs)
+    for job in jobs:
+        require_writable(job.target)
     waiting = list(reversed(jobs))
     live: dict[Connection, tuple[Job, Any]] = {}
     failures = []
@@ -389,9 +526,26 @@ def _checked(jobs: Iterable[Job]) -> list[Job]:
     return checked
 
 
+def require_writable(target: Path) -> None:
+    """Refuse a target that is protected, or in a folder in which nothing can be written."""
+    if target.exists() and not (target.is_file() and _may_write(target)):
+        what = "is read-only" if target.is_file() else "is no file"
+        raise FileError(f"{target} {what}; choose another place with -o, or remove it")
+    folder = target.parent
+    while not folder.exists():
+        folder = folder.parent
+    if not (folder.is_dir() and _may_write(folder)):
+        raise FileError(f"{folder} cannot be written; choose another place with -o")
+
+
+def _may_write(path: Path) -> bool:
+    """Say whether a path may be written, by its own permissions too (root may write anything)."""
+    return os.access(path, os.W_OK) and bool(path.stat().st_mode & 0o222)
+
+
 def _size(job: Job) -> int:
     """Count the cells that a job will execute: those with code and the injected parameters."""
-    cells = nbformat.read(job.source, as_version=4).cells
+    cells = read(job.source).cells
     coded = [cell for cell in cells if cell.cell_type == "code" and cell.source.strip()]
     return len(coded) + bool(job.overrides)
 
@@ -440,7 +594,7 @@ def _execute(job: Job, pipe: Connection) -> float:
     started = time.perf_counter()
     # A node instead of a path, and None as the output: papermill treats paths as format strings.
     node = papermill.execute_notebook(
-        nbformat.read(job.source, as_version=4),
+        read(job.source),
         None,
         parameters=dict(job.overrides),
         kernel_name="python3",
@@ -463,7 +617,8 @@ def _execute(job: Job, pipe: Connection) -> float:
         "versions": _versions(),
     }
     if not job.committed:
-        stamp |= {"key": before, "seconds": round(seconds)}
+        stored = nbformat.reads(nbformat.writes(node), as_version=4)
+        stamp |= {"key": before, "seconds": round(seconds), "outputs": _outputs(stored)}
     node.metadata.companion = stamp
     _write(node, job.target)
     return seconds
@@ -509,10 +664,27 @@ def _describe(error: Exception) -> str:
             f"a cell ran longer than {CELL_SECONDS} seconds:\n{error}\n"
             "Make it shorter, or set COMPANION_CELL_SECONDS to allow more."
         )
+    if isinstance(error, OSError):
+        return in_words(error)
+    if isinstance(error, FileError):
+        return str(error)
     if not isinstance(error, PapermillExecutionError):
         return f"{type(error).__name__}: {error}"
     traceback = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback))
     return f"cell {error.cell_index + 1}: {error.ename}: {error.evalue}\n{traceback}"
+
+
+def in_words(error: OSError) -> str:
+    """Say in one sentence what the system refused, and what to do.
+
+    Returns
+    -------
+    str
+    """
+    where = error.filename2 or error.filename or "the disk"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"No space is left for {where}; free some and run again, nothing half-written stays."
+    return f"{where}: {error.strerror or error}; see that it exists and can be read and written."
 
 
 # --- Command line ---------------------------------------------------------------------------------
@@ -558,8 +730,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for source, target in _targets(chosen, None if options.refresh else options.output)
         ]
         run(jobs, options.jobs)
-    except (ParameterError, ExecutionError) as problem:
+    except (ParameterError, FileError, ExecutionError) as problem:
         sys.exit(str(problem))
+    except BrokenPipeError:
+        raise
+    except OSError as problem:
+        sys.exit(in_words(problem))
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     for job in jobs:

@@ -1,11 +1,14 @@
 """The papermill runner: what it refuses, what it publishes, what a kill leaves behind."""
 
+import errno
 import math
+import re
 import signal
 import time
 from pathlib import Path
 
 import pytest
+from nbformat import NotebookNode
 from project import Project, eventually, printed, read
 
 import run
@@ -222,3 +225,158 @@ def test_the_key_ignores_outputs_and_bytecode(
     (project.root / "stabcore" / "__pycache__").mkdir()
     project.write("stabcore/__pycache__/code.pyc", "x")
     assert run.key(source) == key
+
+
+RANGED = """\
+step: float = 0.5  # η, in (0, 2]
+sizes: list[int] = [1, 4]  # in [1, 9], ascending, 2 to 3 entries
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "complaint"),
+    [
+        ("step", "0", r"0.0 is not in \(0, 2\]"),
+        ("step", "2.5", r"2.5 is not in \(0, 2\]\); choose another, such as 0.5"),
+        ("sizes", "[1, 12]", r"12 is not in \[1, 9\]"),
+        ("sizes", "[4]", "it has 1 and not 2 to 3 entries"),
+        ("sizes", "[1, 2, 3, 4]", "it has 4 and not 2 to 3 entries"),
+        ("sizes", "[4, 4]", "it is not ascending"),
+    ],
+)
+def test_values_outside_their_range_are_refused(
+    project: Project, name: str, value: str, complaint: str
+) -> None:
+    path = project.add("ranged", parameters=RANGED)
+    with pytest.raises(
+        run.ParameterError, match=f"ranged: {name} = .* outside its range .*{complaint}"
+    ):
+        run.check(path, {name: value})
+
+
+def test_the_ends_of_a_range_belong_to_it_as_it_says(project: Project) -> None:
+    path = project.add("ranged", parameters=RANGED)
+    given = {"step": "2", "sizes": "[1, 5, 9]"}
+    assert run.check(path, given) == {"step": 2.0, "sizes": [1, 5, 9]}
+
+
+def test_entries_and_comments_in_the_lines_above(project: Project) -> None:
+    text = "# of the map,\n# in (0, ∞), 2 entries\npair: list[float] = [1.0, 2.0]\nfree: int = 3"
+    path = project.add("above", parameters=text)
+    assert run.parameters(path)["pair"].comment == "of the map, in (0, ∞), 2 entries"
+    assert run.parameters(path)["free"].comment == ""
+    assert run.check(path, {"pair": "[1e300, 1]", "free": "-5"})
+    for wrong in ("[0.0, 1.0]", "[1.0]"):
+        with pytest.raises(run.ParameterError, match="outside its range"):
+            run.check(path, {"pair": wrong})
+
+
+def test_a_published_value_outside_its_own_range_is_refused(project: Project) -> None:
+    path = project.add("odd", parameters="step: float = 3.0  # in (0, 2]")
+    with pytest.raises(
+        run.ParameterError, match=r"published step = 3.0 contradicts its own comment"
+    ):
+        run.parameters(path)
+
+
+@pytest.mark.parametrize("name", run.notebooks())
+def test_every_number_of_a_notebook_has_a_range(name: str) -> None:
+    for parameter in run.parameters(run.notebooks()[name]).values():
+        assert "str" in parameter.annotation or run.INTERVAL.search(parameter.comment), parameter
+
+
+def lines(output: str) -> list[str]:
+    return [
+        line for line in output.splitlines() if line and "%|" not in line and "it/s" not in line
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [("{", "is no notebook"), ("[1, 2]", "is no notebook"), ("", "is no notebook")],
+)
+def test_a_broken_notebook_is_named_in_one_sentence(
+    project: Project, content: str, complaint: str
+) -> None:
+    project.write("notebooks/broken.ipynb", content)
+    code, output = project.call("notebooks/run.py", "broken", "-o", "out")
+    assert code == 1
+    (line,) = lines(output)
+    assert "broken.ipynb" in line
+    assert complaint in line
+    assert "git checkout" in line
+    assert not (project.root / "out").exists()
+
+
+def test_a_syntax_error_in_the_parameters_cell_is_named(project: Project) -> None:
+    project.add("wrong", parameters="size: float = = 0.5")
+    code, output = project.call("notebooks/run.py", "wrong")
+    assert code == 1
+    (line,) = lines(output)
+    assert "wrong.ipynb: the parameters cell is no Python" in line
+    assert "line 1" in line
+
+
+def test_missing_pins_are_named(project: Project) -> None:
+    project.add("good", "print(1)")
+    (project.root / "requirements.lock").unlink()
+    code, output = project.call("notebooks/run.py", "good")
+    assert code == 1
+    assert "requirements.lock is missing; restore it" in output
+    assert "Traceback" not in output
+
+
+def test_a_read_only_target_is_not_overwritten(project: Project) -> None:
+    project.add("good", "print(1)")
+    target = project.root / "mine.ipynb"
+    target.write_text("precious", encoding="utf-8")
+    target.chmod(0o444)
+    code, output = project.call("notebooks/run.py", "good", "-o", "mine.ipynb")
+    assert code == 1
+    (line,) = lines(output)
+    assert "mine.ipynb is read-only; choose another place with -o" in line
+    assert target.read_text(encoding="utf-8") == "precious"
+
+
+def test_a_folder_that_cannot_be_written_is_named_before_anything_runs(project: Project) -> None:
+    project.add("good", "print(1)")
+    folder = project.root / "locked"
+    folder.mkdir()
+    folder.chmod(0o555)
+    code, output = project.call("notebooks/run.py", "good", "-o", "locked/inner")
+    folder.chmod(0o755)
+    assert code == 1
+    (line,) = lines(output)
+    assert "locked cannot be written; choose another place with -o" in line
+    assert not any(folder.iterdir())
+
+
+def test_a_full_disk_is_said_in_one_sentence(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(node: NotebookNode, target: object) -> None:
+        Path(str(target)).write_text("half", encoding="utf-8")
+        raise OSError(errno.ENOSPC, "No space left on device", str(target))
+
+    node, target = read(project.add("good")), project.root / "out" / "a.ipynb"
+    monkeypatch.setattr(run.nbformat, "write", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        run._write(node, target)
+    assert not any(target.parent.iterdir())
+    assert re.fullmatch(
+        r"No space is left for .*; free some and run again, .*", run._describe(caught.value)
+    )
+
+
+def test_the_key_follows_files_beside_the_notebooks(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "ROOT", project.root)
+    source = project.add("good", "print(1)")
+    keys = [run.key(source)]
+    for content in ("C = 1", "C = 2"):
+        project.write("notebooks/helpers.py", content)
+        keys.append(run.key(source))
+    project.write("notebooks/.cache", "of a tool")
+    assert len(set(keys)) == 3
+    assert run.key(source) == keys[-1]
