@@ -1,10 +1,11 @@
+import numpy as np
 import pytest
 
 from stabcore import (
     Exponent,
     gd_exponent,
 )
-from stabcore.stable_sets import stable_set
+from stabcore.stable_sets import StableSet, intersection, negative_steps, stable_set
 
 
 def test_scan_where_everything_or_nothing_is_stable():
@@ -36,3 +37,31 @@ def test_a_crossing_whose_sign_is_never_known_is_bracketed_by_the_domain():
     found = stable_set(lambda t: noisy(t, 5.0), 0.5, 3.0, points=5)
     assert found.brackets == ((0.5, 3.0),)
     assert found.intervals[0][1] == pytest.approx(2.0)
+
+
+def test_a_summit_just_below_zero_does_not_divide_an_interval():
+    """½ log|(1 − η)(1 − cη)| has its summit ½ log((c − 1)²/4c) between the poles 1/c and 1."""
+    for summit, intervals in ((-5e-4, 1), (5e-4, 2)):
+        ratio = np.exp(2 * summit)  # (c − 1)² = 4c e^{2·summit}
+        c = 1 + 2 * ratio + 2 * np.sqrt(ratio * (1 + ratio))
+        found = negative_steps(np.full(2, 0.5), np.array([1.0, c]))
+        assert len(found.intervals) == intervals, summit
+
+
+def of(*intervals):
+    return StableSet(intervals=intervals, brackets=(), lower=0.0, upper=10.0)
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "both"),
+    [
+        (of((1.0, 1.0)), of((0.5, 2.0)), ((1.0, 1.0),)),
+        (of((0.5, 2.0)), of((1.0, 1.0)), ((1.0, 1.0),)),
+        (of((1.0, 1.0)), of((1.0, 1.0)), ((1.0, 1.0),)),
+        (of((1.0, 1.0)), of((1.0, 2.0)), ()),
+        (of((0.0, 1.0), (2.0, 2.0)), of((0.5, 3.0)), ((0.5, 1.0), (2.0, 2.0))),
+        (of((0.0, 1.0)), of((1.0, 2.0)), ()),
+    ],
+)
+def test_intersections_keep_points_at_which_both_are_negative(one, two, both):
+    assert intersection([one, two]).intervals == both

@@ -56,7 +56,7 @@ class Signal(ABC):
     second_moment: Array
     mean_square_input: Array
     kind = "exact"
-    method: str
+    method: str = "own law"
     status = "converged"
 
     @abstractmethod

@@ -9,6 +9,7 @@ from scipy.special import dawsn, gammaln
 
 from stabcore import SGD
 from stabcore.problems import NormalSignal, RegressionSignal
+from stabcore.problems._log_means import _extrapolated
 
 
 def mean_log_of_a_normal(centre):
@@ -143,3 +144,11 @@ def test_moments_of_high_order():
     largest = max(terms)
     exact = largest + math.log(sum(math.exp(term - largest) for term in terms))
     assert NormalSignal(t, 1.0).log_moment(2.0 * n, 0.0, 1.0) == pytest.approx(exact, rel=1e-12)
+
+
+def test_the_error_of_nested_rules_is_extrapolated_as_its_digits_double():
+    """Bailey's rule: differences of 1e-3 and 1e-6 point to 1e-12; ten times that is claimed."""
+    assert _extrapolated(1e-6, 1e-3) == pytest.approx(1e-11 + 1e-13, rel=1e-9)
+    assert _extrapolated(1e-2, 1e-1) == pytest.approx(10 * 1e-4, rel=1e-6)
+    assert _extrapolated(1e-3, 1e-3) == pytest.approx(1e-3)  # no digits gained: no extrapolation
+    assert _extrapolated(1e-14, 1e-3) == pytest.approx(1.1e-13)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from stabcore import SGD, phase, saddle_exponents
 from stabcore.problems import LabelFlips
 from stabcore.saddles import PHASES, Phase, saddle_grid
+from stabcore.saddles.phases import SaddleGrid
 
 IA, IB, II, III, IV, UNDETERMINED = Phase
 
@@ -89,3 +90,27 @@ def test_incorrect_learning_exists():
     assert np.mean(values) > 0
     assert grid.phases.tolist() == [II]
     assert saddle_grid(np.negative(values), [1.0]).phases.tolist() == [II]
+
+
+def test_the_mean_square_of_a_grid_is_that_of_the_factor():
+    """E(1 − ηγ − ηz)² in the wrong direction, also where E z < 0 and with weight decay."""
+    values, eta, decay = np.array([1.5, -0.5, 0.2]), np.array([0.3, 0.9]), 0.7
+    for side in (1, -1):
+        grid = saddle_grid(side * values, eta, SGD(weight_decay=decay))
+        naive = [((1 - e * decay - e * values) ** 2).mean() for e in eta]
+        assert grid.mean_square == pytest.approx(naive, rel=1e-14)
+
+
+@pytest.mark.parametrize("name", ["plus", "minus"])
+def test_an_error_that_hides_a_sign_leaves_the_phase_open(name):
+    known = {"plus": 0.5, "minus": -0.5} | {name: -1e-3}
+    errors = {"plus_error": 1e-9, "minus_error": 1e-9}
+    rest = {"mean_square": np.array(0.5), "correlation": np.array(1.0)}
+
+    def phases(**changed):
+        parts = known | errors | changed
+        return SaddleGrid(**{key: np.array(part) for key, part in parts.items()}, **rest).phases
+
+    assert phases() != Phase.UNDETERMINED
+    assert phases(**{f"{name}_error": 2e-3}) == Phase.UNDETERMINED
+    assert phases(**{f"{name}_error": 1e-3}) == Phase.UNDETERMINED  # an interval that ends in 0

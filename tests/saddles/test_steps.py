@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stabcore import SGD, FiniteSignal, saddle_exponents, stable_saddle_steps
-from stabcore.problems import LabelFlips, NormalSignal, RegressionSignal
+from stabcore.problems import LabelFlips, NormalSignal, RegressionSignal, Signal
 from stabcore.saddles import Phase, contracting_steps, saddle_grid
 
 IA, IB, II, III, IV, UNDETERMINED = Phase
@@ -167,3 +167,35 @@ def test_without_a_signal_only_the_decay_contracts(law):
 def test_signals_whose_squares_are_no_numbers_are_refused(law):
     with pytest.raises(ValueError, match=r"must be 0, or its largest modulus between .*; rescale"):
         contracting_steps(law(), "plus")
+
+
+class Curve(Signal):
+    """A law made up of its exponent: f(η) = (log η − log a)(log η − log b)⋯ for E z = 0."""
+
+    mean, second_moment, mean_square_input = np.zeros(()), np.ones(()), np.ones(())
+
+    def __init__(self, *zeros):
+        self.zeros = zeros
+
+    def batched(self, method, rng=0):
+        return self
+
+    def mean_log(self, offset, scale):
+        x = np.log(np.abs(scale))[..., None] - np.log(self.zeros)
+        value = x.prod(axis=-1)
+        return value, np.full(np.shape(value), 1e-12)
+
+
+def test_a_scan_sees_a_window_of_two_percent():
+    found = contracting_steps(Curve(1.0, 1.02), "plus")
+    (window,) = found.intervals
+    assert window == pytest.approx((1.0, 1.02), rel=1e-9)
+    assert found.resolution < 0.02 * 4
+
+
+def test_a_scan_goes_on_until_the_exponent_is_positive_for_good():
+    """Positive at 4, where the scan would end, but negative again from 6 to 12."""
+    found = contracting_steps(Curve(1.0, 6.0, 12.0), "plus")
+    assert np.array(found.intervals) == pytest.approx(np.array([(0.0, 1.0), (6.0, 12.0)]))
+    again = contracting_steps(Curve(1.0, 11.0, 20.0), "plus")  # positive at 4 and at 8
+    assert again.intervals[-1] == pytest.approx((11.0, 20.0))
