@@ -301,3 +301,10 @@ def test_an_exact_zero(scale):
     result = closed_form(FiniteLaw([[[scale, 0], [0, 1 / scale]], [[0, -1], [1, 0]]]))
     assert result.lower <= 0 <= result.upper
     assert result.upper < 1e-14
+
+
+def test_a_single_factor_is_known_to_rounding():
+    """λ = log of the spectral radius: log((3 + √5)/2) here."""
+    found = lyapunov_exponent(FiniteLaw([[[2.0, 1.0], [1.0, 1.0]]]))
+    assert found.lower <= math.log((3 + math.sqrt(5)) / 2) <= found.upper
+    assert found.upper - found.lower < 1e-13

@@ -199,3 +199,10 @@ def test_a_scan_goes_on_until_the_exponent_is_positive_for_good():
     assert np.array(found.intervals) == pytest.approx(np.array([(0.0, 1.0), (6.0, 12.0)]))
     again = contracting_steps(Curve(1.0, 11.0, 20.0), "plus")  # positive at 4 and at 8
     assert again.intervals[-1] == pytest.approx((11.0, 20.0))
+
+
+@pytest.mark.parametrize("unit", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("mean", [0.3, 0.02, 0.0, -0.01])
+def test_a_scan_does_not_depend_on_the_unit_of_the_step_size(mean, unit):
+    found, known = (contracting_steps(NormalSignal(mean * u, u), "plus") for u in (unit, 1.0))
+    assert np.array(found.intervals) * unit == pytest.approx(np.array(known.intervals), rel=1e-9)
