@@ -93,7 +93,7 @@ PROBABILITY_CALLS = {
     "sgd_exponent": lambda p: sgd_exponent(Minimum(K, p), 0.5),
     "stability": lambda p: stability(Minimum(K, p), 0.5),
     "stable_steps": lambda p: stable_steps(Minimum(K, p)),
-    "from_jacobian": lambda p: Minimum.from_jacobian(np.eye(2), p),
+    "from_jacobian": lambda p: Minimum.from_jacobian(np.eye(2), probabilities=p),
     "importance sampling": lambda p: sgd_exponent(K, 0.5, SGD(probabilities=p)),
     "DiagonalLinearNetwork": lambda p: DiagonalLinearNetwork(np.eye(2), [1.0, 1.0], p),
     "ScalarFactorization": lambda p: ScalarFactorization([1.0, 2.0], p),

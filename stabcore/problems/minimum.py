@@ -19,6 +19,7 @@ from stabcore._constants import EPSILON
 from stabcore._validation import Array
 from stabcore.problems.base import Problem
 from stabcore.problems.checking import GRADIENT, require_problem
+from stabcore.problems.losses import as_double, curvature_roots, preconditioned
 
 # Eigenvalues of K below this fraction of the largest one are rounding: the gradients are then
 # linearly dependent. A cosine below the second one is rounding: the gradients are orthogonal.
@@ -104,15 +105,45 @@ class Minimum:
 
     @classmethod
     @check.public()
-    def from_jacobian(cls, jacobian: ArrayLike, probabilities: ArrayLike | None = None) -> Minimum:
-        """Return the minimum at which the outputs have these gradients.
+    def from_jacobian(
+        cls,
+        jacobian: ArrayLike,
+        *,
+        residuals: ArrayLike | None = None,
+        loss: str | ArrayLike = "half_square",
+        labels: ArrayLike | None = None,
+        preconditioner: ArrayLike | None = None,
+        probabilities: ArrayLike | None = None,
+        tolerance: float = 1e-9,
+    ) -> Minimum:
+        r"""Return the minimum at which the outputs of a network have these gradients.
+
+        A loss with curvatures H_i in the outputs multiplies J_i by H_i^½, a preconditioner P,
+        frozen, by P^-½ from the right; K is then that of the products. `step_size` is always the
+        learning rate of the framework whose loss was named.
+
+        Source: papers A and D for the half square; other losses and preconditioners are our
+        derivation.
 
         Parameters
         ----------
-        jacobian : array, shape (N, D), or (N, C, D) for C outputs
-            The gradient of every output of every sample.
+        jacobian : array of NumPy, JAX or PyTorch, shape (N, D), or (N, C, D) for C outputs
+            The gradient of every output of every sample, computed in double precision.
+        residuals : array, shape (N,) or (N, C), optional
+            F − y (for other losses than squares the gradient of each sample's loss in its outputs):
+            what must be 0 here. Without it you vouch for that.
+        loss : str or array, shape (N, C, C)
+            "half_square" ½‖F − y‖², "mean_square" ‖F − y‖²/C (``torch.nn.MSELoss()``),
+            "sum_square" ‖F − y‖², "cross_entropy"; or the curvature of each sample's loss. All are
+            means over the samples.
+        labels : array, shape (N, C), optional
+            The smoothed labels, for cross-entropy: the softmax of the outputs at the minimum.
+        preconditioner : array, shape (D,) or (D, D), optional
+            P: the step is θ ← θ − ηP⁻¹∇L.
         probabilities : array, shape (N,), optional
             Uniform by default.
+        tolerance : float
+            Largest |residual| that counts as 0.
 
         Returns
         -------
@@ -121,23 +152,35 @@ class Minimum:
         Raises
         ------
         ValueError
-            If the array has another number of axes, or all gradients are zero.
+            If the array has another number of axes or single precision, all gradients are zero,
+            residuals are not, labels are hard, or curvatures are no curvatures.
 
         Examples
         --------
         >>> minimum = Minimum.from_jacobian([[[1.0, 0.0], [0.0, 2.0]]])
         >>> minimum.n_samples, minimum.n_outputs, minimum.kernel.tolist()
         (1, 2, [[1.0, 0.0], [0.0, 4.0]])
+
+        The mean over two outputs of squares is the half square here:
+
+        >>> Minimum.from_jacobian([[[1.0, 0.0], [0.0, 2.0]]], loss="mean_square").sharpness
+        4.0
         """
-        array = check.finite_array("jacobian", jacobian)
+        array = as_double("jacobian", jacobian)
         if array.ndim not in (2, 3):
             raise ValueError(
                 f"jacobian must have shape (samples, parameters) or (samples, outputs, "
                 f"parameters), got {array.shape}; reshape it."
             )
-        outputs = 1 if array.ndim == 2 else array.shape[1]
-        rows = array.reshape(-1, array.shape[-1])
-        minimum = cls(rows @ rows.T, probabilities, outputs=outputs)
+        blocks = array[:, None] if array.ndim == 2 else array
+        roots = curvature_roots(loss, labels, blocks.shape[:2])
+        plain = isinstance(loss, str) and loss == "half_square"
+        blocks = blocks if plain else roots @ blocks
+        rows = preconditioned(blocks.reshape(-1, array.shape[-1]), preconditioner)
+        if residuals is not None:
+            largest = check.real("tolerance", tolerance, above=0.0)
+            _require_interpolation(residuals, rows, roots, largest)
+        minimum = cls(rows @ rows.T, probabilities, outputs=blocks.shape[1])
         rows.setflags(write=False)
         minimum.jacobian = rows
         return minimum
@@ -272,6 +315,30 @@ class Minimum:
             f"Minimum(n_samples={self.n_samples}, {outputs}rank={self.rank}, "
             f"sharpness={self.sharpness:.6g})"
         )
+
+
+def _require_interpolation(
+    residuals: ArrayLike, rows: Array, roots: Array, tolerance: float
+) -> None:
+    """Refuse residuals that are not 0, and say how far away interpolation is."""
+    given = as_double("residuals", residuals)
+    samples, outputs = len(roots), roots.shape[2]
+    if given.shape not in {(samples, outputs), (samples,) if outputs == 1 else ()}:
+        raise ValueError(
+            f"residuals must have shape {(samples, outputs)}, one for each gradient, got "
+            f"{given.shape}."
+        )
+    largest = float(np.abs(given).max())
+    if largest <= tolerance:
+        return
+    # The step of Gauss and Newton to where all are 0: J_i d = −φ_i, both multiplied by R_i.
+    scaled = np.squeeze(roots @ given.reshape(samples, outputs, 1), -1).reshape(-1)
+    step = float(np.linalg.norm(np.linalg.lstsq(rows, scaled, rcond=None)[0]))
+    raise ValueError(
+        f"residuals are not 0: the largest is {largest:.3g}, above the tolerance {tolerance:.1g}. "
+        f"Interpolation is about {step:.3g} away in parameter space (one Gauss-Newton step), and "
+        "the theorems speak of that point; train on, or move there first (find_minimum)."
+    )
 
 
 def _require_known_rank(eigenvalues: Array, dtype: np.dtype[Any]) -> None:

@@ -115,7 +115,7 @@ def test_against_brute_force(jacobian, size, replacement, perron, monkeypatch):
 
 def test_unequal_probabilities():
     p = [0.2, 0.5, 0.3]
-    minimum = Minimum.from_jacobian(SMALL, p)
+    minimum = Minimum.from_jacobian(SMALL, probabilities=p)
     factors, weights = brute_force(SMALL, 0.1, 1, p)
     hessian = np.tensordot(weights, np.eye(4) - factors, 1) / 0.1
     assert minimum.hessian_spectrum == pytest.approx(np.linalg.eigvalsh(hessian), rel=1e-10)
@@ -208,4 +208,4 @@ def test_bad_outputs_are_named():
     with pytest.raises(ValueError, match=r"jacobian must have shape .*got \(2,\)"):
         Minimum.from_jacobian([1.0, 2.0])
     with pytest.raises(ValueError, match="probabilities has length 4 but there are 2 samples"):
-        Minimum.from_jacobian(JACOBIAN, np.full(4, 0.25))
+        Minimum.from_jacobian(JACOBIAN, probabilities=np.full(4, 0.25))
