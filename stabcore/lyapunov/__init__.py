@@ -15,6 +15,7 @@ from stabcore.lyapunov.laws import (
     FiniteLaw,
     GaussianInputLaw,
     GaussianMatrixLaw,
+    MomentumLaw,
     SampledLaw,
     SGDLaw,
     UniformDirectionLaw,
@@ -29,6 +30,7 @@ from stabcore.lyapunov.transfer_operator import transfer
 __all__ = [  # noqa: RUF022
     # laws
     "SGDLaw",
+    "MomentumLaw",
     "FiniteLaw",
     "SampledLaw",
     "GaussianMatrixLaw",

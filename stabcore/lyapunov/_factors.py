@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.sparse.csgraph import connected_components
 
 from stabcore._validation import Array
-from stabcore.lyapunov.laws import FiniteLaw, Law, SGDLaw, require_law
+from stabcore.lyapunov.laws import FiniteLaw, Law, MomentumLaw, SGDLaw, require_law
 from stabcore.problems.minimum import Minimum
 
 
@@ -27,8 +29,14 @@ def listed(law: Law, limit: int = 100_000) -> tuple[Array, Array, Array]:
     return *rescaled(finite.matrices[used]), finite.probabilities[used]
 
 
-def split(law: Law) -> list[Law]:
+def split(law: Law | MomentumLaw) -> Sequence[Law | MomentumLaw]:
     """Return the laws into which the products of a law split, one per invariant subspace."""
+    if isinstance(law, MomentumLaw):
+        plain = split(law.plain)
+        if len(plain) == 1:
+            return [law]
+        minima = [part.minimum for part in plain if isinstance(part, SGDLaw)]
+        return [MomentumLaw(minimum, law.step_size, law.method) for minimum in minima]
     # Those of SGD are the groups of mutually orthogonal gradients: all gradients but those of the
     # group are replaced by 0.
     if isinstance(law, FiniteLaw):

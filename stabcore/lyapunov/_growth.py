@@ -25,10 +25,11 @@ from stabcore.lyapunov._walks import (
     walk_dense,
     walk_frame_dense,
     walk_frame_normal,
+    walk_momentum,
     walk_normal,
     walk_residual,
 )
-from stabcore.lyapunov.laws import AnyLaw, FiniteLaw, Law, SampledLaw, SGDLaw
+from stabcore.lyapunov.laws import AnyLaw, FiniteLaw, Law, MomentumLaw, SampledLaw, SGDLaw
 
 # A vector is renormalised before it can have become shorter or longer by this many digits.
 RENORMALISE_DIGITS = 256
@@ -49,6 +50,18 @@ def log_growth(law: AnyLaw, streams: Streams, vectors: Array, lengths: NDArray[n
     if isinstance(law, FiniteLaw):
         follow: Any = walk_dense
         arguments: tuple[Any, ...] = (*rescaled(law.matrices), *law.alias)
+    elif isinstance(law, MomentumLaw):
+        follow, plain, method = walk_momentum, law.plain, law.method
+        regular = in_residual_coordinates(plain)
+        arguments = (
+            plain.kernel if regular else plain.gradients,
+            regular,
+            law.step_size / law.batches.batch_size,
+            method.momentum,
+            method.nesterov,
+            max(1, int(RENORMALISE_DIGITS / _digits_with_momentum(law))),
+            *_row_drawing(law),
+        )
     else:
         regular = in_residual_coordinates(law)
         arguments = (
@@ -84,7 +97,7 @@ def frame_log_growth(
     return growth
 
 
-def count_draws(law: Law, states: States, lengths: NDArray[np.int64]) -> Array:
+def count_draws(law: Law | MomentumLaw, states: States, lengths: NDArray[np.int64]) -> Array:
     """Return how often each product draws each index, shape (replicas, stretches, indices)."""
     # What `log_growth` draws is drawn again, without the products: its kernels need not count.
     tally: Any = tally_draws
@@ -97,11 +110,11 @@ def count_draws(law: Law, states: States, lengths: NDArray[np.int64]) -> Array:
     return counts
 
 
-def index_probabilities(law: Law) -> Array:
+def index_probabilities(law: Law | MomentumLaw) -> Array:
     return law.probabilities if isinstance(law, FiniteLaw) else law.batches.probabilities
 
 
-def draws_per_step(law: Law) -> int:
+def draws_per_step(law: Law | MomentumLaw) -> int:
     """Return how many indices one step draws."""
     return int(_drawing(law)[0])
 
@@ -124,10 +137,10 @@ def in_residual_coordinates(law: SGDLaw) -> bool:
 
 
 def _epoch_length(law: AnyLaw) -> int:
-    return law.batches.epoch_length if isinstance(law, SGDLaw) else 1
+    return law.batches.epoch_length if isinstance(law, SGDLaw | MomentumLaw) else 1
 
 
-def _drawing(law: Law) -> tuple[Any, ...]:
+def _drawing(law: Law | MomentumLaw) -> tuple[Any, ...]:
     """Return batch size, samples drawn from without replacement, advance in an epoch, alias."""
     if isinstance(law, FiniteLaw):
         return (1, 0, 0, *law.alias)
@@ -140,7 +153,7 @@ def _drawing(law: Law) -> tuple[Any, ...]:
     )
 
 
-def _row_drawing(law: Law) -> tuple[Any, ...]:
+def _row_drawing(law: Law | MomentumLaw) -> tuple[Any, ...]:
     """Return the same with the number of rows that a sample owns in the second place."""
     batch_size, *others = _drawing(law)
     return (batch_size, 1 if isinstance(law, FiniteLaw) else law.minimum.n_outputs, *others)
@@ -155,6 +168,15 @@ def _digits_per_step(law: SGDLaw) -> float:
     # One sample multiplies one direction by 1 − ηk_i; beyond 16 digits it is rounding that is left.
     lost = -math.log10(max(1e-16, float(np.abs(1 - scaled).min())))
     return max(lost, grown, 4.0)
+
+
+def _digits_with_momentum(law: MomentumLaw) -> float:
+    """Return how many decimal digits the length of a vector can change by in one step."""
+    beta = law.method.momentum
+    largest = 2 + beta + law.step_size * float(law.plain.curvatures.max()) * (1 + beta)
+    if law.method.nesterov:  # may be singular; beyond 16 digits is rounding
+        return max(16.0, math.log10(largest))
+    return math.log10(largest**2 / beta)  # the smallest singular value is at least β/largest
 
 
 def _follow_frame(
@@ -172,6 +194,7 @@ def _follow_frame(
     if isinstance(law, FiniteLaw):
         walk_frame_dense(*rescaled(law.matrices), indices, period, frame, logs)
     else:
+        assert isinstance(law, SGDLaw)  # frames with momentum are those of its FiniteLaw
         rate, rows = law.step_size / batch_size, batch_size * outputs
         walk_frame_normal(law.gradients, rate, rows, indices, period, frame, logs)
 

@@ -193,6 +193,67 @@ def walk_normal(  # type: ignore[no-untyped-def]
             growth[replica, stretch] = total
 
 
+@njit(nogil=True, cache=True, fastmath={"contract", "reassoc"})
+def walk_momentum(  # type: ignore[no-untyped-def]
+    matrix,
+    residual,
+    rate,
+    beta,
+    nesterov,
+    period,
+    batch_size,
+    outputs,
+    subsets,
+    advance,
+    threshold,
+    alias,
+    states,
+    vectors,
+    lengths,
+    growth,
+):
+    """Follow pairs of a position (residuals, or in the normal space) and the last step taken."""
+    rows, size = batch_size * outputs, vectors.shape[1] // 2
+    indices, weights, pull = np.empty(rows, np.int64), np.empty(rows), np.empty(size)
+    for replica in range(len(states)):
+        state, vector = states[replica], vectors[replica]
+        position, moved = vector[:size], vector[size:]
+        permutation, used = np.arange(subsets), 0
+        _normalise(vector)
+        for stretch in range(lengths.size):
+            total = 0.0
+            for done in range(1, lengths[stretch] + 1):
+                used = _fill(
+                    state,
+                    threshold,
+                    alias,
+                    permutation,
+                    used,
+                    advance,
+                    batch_size,
+                    outputs,
+                    indices,
+                    1,
+                )
+                for m in range(rows):
+                    value = 0.0
+                    if residual:
+                        value = position[indices[m]]
+                    else:
+                        row = matrix[indices[m]]
+                        for j in range(size):
+                            value += row[j] * position[j]
+                    weights[m] = rate * value
+                pull[:] = 0.0  # −η times the gradient
+                _apply_rows(matrix, indices, weights, rows, pull)
+                for j in range(size):
+                    moved[j] = beta * moved[j] + pull[j]
+                    position[j] += pull[j] + beta * moved[j] if nesterov else moved[j]
+                if done % period == 0 or done == lengths[stretch]:
+                    total += _normalise(vector)
+            growth[replica, stretch] = total
+
+
 @njit(nogil=True, cache=True)
 def walk_dense(matrices, log_scales, threshold, alias, states, vectors, lengths, growth):  # type: ignore[no-untyped-def]
     """Follow vectors through dense factors A_m exp(log_scales[m]), renormalised at every step."""

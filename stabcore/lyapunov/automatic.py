@@ -11,7 +11,15 @@ from stabcore.exponent import Exponent, affine, largest_exponent
 from stabcore.lyapunov._factors import split
 from stabcore.lyapunov.closed_forms import closed_form
 from stabcore.lyapunov.enclosures import enclosure
-from stabcore.lyapunov.laws import AnyLaw, FiniteLaw, Law, SampledLaw, SGDLaw, require_law
+from stabcore.lyapunov.laws import (
+    AnyLaw,
+    FiniteLaw,
+    Law,
+    MomentumLaw,
+    SampledLaw,
+    SGDLaw,
+    require_law,
+)
 from stabcore.lyapunov.proofs import inside, proven_bounds
 from stabcore.lyapunov.simulated_products import check_options, monte_carlo
 from stabcore.lyapunov.transfer_operator import solved, transfer
@@ -37,7 +45,7 @@ def lyapunov_exponent(
 
     Parameters
     ----------
-    law : FiniteLaw, SGDLaw or SampledLaw
+    law : FiniteLaw, SGDLaw, MomentumLaw or SampledLaw
     algorithm : str
         "closed_form", "transfer" (dimension 2 or 3), "enclosure" (a proven interval, dimension 2)
         or "monte_carlo" insist. "auto" takes the first that applies: the closed form, the transfer
@@ -83,6 +91,7 @@ def lyapunov_exponent(
     if algorithm == "monte_carlo":
         return monte_carlo(law, rng, **options)
     if algorithm in ("transfer", "enclosure"):
+        law = law.finite() if isinstance(law, MomentumLaw) else law
         require_law(law)
         assert not isinstance(law, SampledLaw)  # refused by the line above
         if algorithm == "transfer":
@@ -108,7 +117,7 @@ def estimated(
 
     Parameters
     ----------
-    law : FiniteLaw, SGDLaw or SampledLaw
+    law : FiniteLaw, SGDLaw, MomentumLaw or SampledLaw
     rng, tolerance, options
         As in `lyapunov_exponent`.
     proven : bool
@@ -121,6 +130,8 @@ def estimated(
     result = closed_form(law)
     if result is not None:
         return result
+    if isinstance(law, MomentumLaw):
+        return _with_momentum(law, rng, tolerance, options, proven=proven)
     if isinstance(law, SampledLaw):
         return monte_carlo(law, rng, **options)
     parts = split(law)
@@ -134,6 +145,28 @@ def estimated(
         simulated = monte_carlo(law, rng, **options)
         candidates = [simulated] if result is None else [result, simulated]
         result = min(candidates, key=lambda exponent: exponent.upper - exponent.lower)
+    return inside(result, proven_bounds(law)) if proven else result
+
+
+def _with_momentum(
+    law: MomentumLaw,
+    rng: int | np.random.Generator | None,
+    tolerance: float,
+    options: dict[str, Any],
+    *,
+    proven: bool,
+) -> Exponent:
+    """Return the exponent with momentum: of orthogonal groups, of 2×2 factors, or simulated."""
+    parts = split(law)
+    if len(parts) > 1:
+        generator = check.generator(rng)
+        return largest_exponent(
+            [estimated(part, generator, tolerance, options, proven=proven) for part in parts]
+        )
+    few = law.batches.epoch_length == 1 and law.batches.count <= MOST_FACTORS
+    if law.dimension == 2 and few:
+        return estimated(law.finite(), rng, tolerance, options, proven=proven)
+    result = monte_carlo(law, rng, **options)
     return inside(result, proven_bounds(law)) if proven else result
 
 

@@ -35,10 +35,12 @@ from stabcore.lyapunov.laws import (
     FiniteLaw,
     IsotropicLaw,
     Law,
+    MomentumLaw,
     SampledLaw,
     SGDLaw,
     require_law,
 )
+from stabcore.lyapunov.momentum import momentum_exponent
 from stabcore.lyapunov.renewal import exact_factors, renewal_series, times
 from stabcore.sampling import MOST_LISTED, SGD, Batches
 
@@ -105,6 +107,10 @@ def closed_form(law: AnyLaw) -> Exponent | None:
         return isotropic_exponent(law)
     if isinstance(law, SampledLaw):
         return None
+    if isinstance(law, MomentumLaw):
+        if not law.batches.full_batch:
+            return None
+        return momentum_exponent(law.minimum.hessian_spectrum, law.step_size, law.method)
     parts = scalar_parts(law)
     if parts is not None:
         return largest([mean_log(part) for part in parts])

@@ -31,23 +31,30 @@ from stabcore._constants import EPSILON
 from stabcore._log_sums import largest, log_moment, one_minus
 from stabcore._validation import Array
 from stabcore.exponent import Exponent, affine, exact
-from stabcore.lyapunov._factors import listed, relative_powers, require_independent_steps
+from stabcore.lyapunov._factors import (
+    listed,
+    relative_powers,
+    require_independent_steps,
+    rescaled,
+)
 from stabcore.lyapunov._perron import SampleMap, perron_level
 from stabcore.lyapunov.closed_forms import scalar_parts
 from stabcore.lyapunov.isotropic import isotropic_moment
-from stabcore.lyapunov.laws import IsotropicLaw, Law, SGDLaw
+from stabcore.lyapunov.laws import IsotropicLaw, Law, MomentumLaw, SGDLaw
+from stabcore.lyapunov.momentum import momentum_edge
 from stabcore.problems.minimum import Minimum
 from stabcore.sampling import SGD, Batches, covered_method
 
 MOST_ORDER = 44  # of symmetric matrices whose linear maps are written out, for finite laws
 MOST_ORDER_SGD = 12  # the same for SGD; see _perron above
+FIRST_OCTAVE = 24  # below the edge of full batches, where the search for the edge begins
 TIGHT = 1e-10  # tolerance of eigenvalues found by iteration
 MARGINS = 10.0 ** np.arange(-14, 5)  # tried around ρ until it is bracketed
 COARSE_MARGINS = 10.0 ** np.arange(-8, 3, 2)  # the same where equations are solved by iteration
 
 
 @check.public()
-def mean_square_exponent(law: Law | IsotropicLaw) -> Exponent:
+def mean_square_exponent(law: Law | IsotropicLaw | MomentumLaw) -> Exponent:
     r"""Return ½ log ρ(E[A⊗A]) = L(2)/2 ≥ λ, negative exactly for stability in mean square.
 
     For finite laws ρ is bracketed by a test that is exact but for rounding. Solve sX − TX = I at a
@@ -63,7 +70,7 @@ def mean_square_exponent(law: Law | IsotropicLaw) -> Exponent:
 
     Parameters
     ----------
-    law : FiniteLaw, SGDLaw, GaussianMatrixLaw, GaussianInputLaw or UniformDirectionLaw
+    law : FiniteLaw, SGDLaw, MomentumLaw, GaussianMatrixLaw, GaussianInputLaw, UniformDirectionLaw
         With any number of batches.
 
     Returns
@@ -87,6 +94,8 @@ def mean_square_exponent(law: Law | IsotropicLaw) -> Exponent:
     """
     if isinstance(law, IsotropicLaw):
         return affine(isotropic_moment(law, 2.0), 0.5)
+    if isinstance(law, MomentumLaw):
+        return _momentum_mean_square(law)
     require_independent_steps(law)
     if isinstance(law, SGDLaw):
         return _sgd_mean_square(law)
@@ -107,6 +116,10 @@ def mean_square_edge(minimum: Minimum | ArrayLike, method: SGD = SGD()) -> float
     radius is its largest eigenvalue (Krein and Rutman), 1 − η λ_min(2C − ηD). Hence stability is
     2C − ηD ≻ 0. As D ⪰ 0, that holds on an interval: η* = 2/λ_max(C⁻¹D), all on the normal space.
 
+    With momentum it is where the growth in mean square first reaches 1, found by bisection. For one
+    normal direction with random curvature h the heavy ball has
+    η* = 2(1 − β²)E h / ((1 + β)E h² − 2β(E h)²).
+
     Source: Mulayoff & Michaeli 2024 for uniform batches without replacement; our derivation for
     the others.
 
@@ -125,7 +138,7 @@ def mean_square_edge(minimum: Minimum | ArrayLike, method: SGD = SGD()) -> float
     Raises
     ------
     NotImplementedError
-        If the method has momentum or weight decay.
+        If the method has weight decay.
     ValueError
         If it reshuffles: the edge of reshuffled epochs is not known.
 
@@ -136,7 +149,9 @@ def mean_square_edge(minimum: Minimum | ArrayLike, method: SGD = SGD()) -> float
     >>> round(mean_square_edge([[1.0, 2.0], [2.0, 4.0]]), 12)
     0.588235294118
     """
-    covered_method(method, "mean_square_edge")
+    covered_method(method, "mean_square_edge", "momentum")
+    if method.momentum:
+        return _momentum_edge(MomentumLaw(minimum, 1.0, method))
     law = SGDLaw(minimum, 1.0, method)
     require_independent_steps(law)
     if law.minimum.hessian_spectrum[0] == 0:
@@ -150,6 +165,43 @@ def mean_square_edge(minimum: Minimum | ArrayLike, method: SGD = SGD()) -> float
     first, second = lottery.curvatures[space.rows], lottery.curvatures[space.columns]
     diagonal = (1 - lottery.share) * first * second / (first + second)
     return 1 / lottery.largest_eigenvalue(space, diagonal, 1 / np.sqrt(first + second))
+
+
+def _momentum_mean_square(law: MomentumLaw) -> Exponent:
+    """Return ½ log ρ with momentum: factors are affine in h, so that the lottery is the same."""
+    require_independent_steps(law.plain)
+    lottery, eta = _Lottery.of(law.plain), law.step_size
+    single = np.swapaxes(lottery.gradients, 1, 2) @ lottery.gradients
+    hessians = np.concatenate([np.diag(lottery.curvatures)[None], single])
+    weights = np.append(1 - lottery.share, lottery.share * lottery.probabilities)
+    used = weights > 0
+    factors = law.factors(np.eye(law.plain.dimension) - eta * hessians[used])
+    matrices, logs = rescaled(factors)
+    weights, shift = relative_powers(weights[used], logs, 2.0)
+    return affine(second_moment(matrices, weights), 0.5, shift / 2)
+
+
+def _momentum_edge(law: MomentumLaw) -> float:
+    """Return the step size at which the growth in mean square first reaches 1."""
+    require_independent_steps(law.plain)
+    spectrum = law.minimum.hessian_spectrum
+    if spectrum[0] == 0:
+        return 0.0
+    highest = momentum_edge(float(spectrum[-1]), law.method)
+    if law.batches.full_batch:
+        return highest
+
+    def growth(eta: float) -> float:
+        return _momentum_mean_square(law.at(eta)).value
+
+    # Where full batches are not stable, no others are. From the small steps, which are.
+    steps = highest * 2.0 ** -np.arange(FIRST_OCTAVE, -1, -1)
+    values = np.array([growth(float(eta)) for eta in steps])
+    first = int(np.argmax(values >= 0))
+    if not values[0] < 0 <= values[first]:
+        return 0.0
+    low, high = steps[first - 1 : first + 1]
+    return float(brentq(growth, low, high, xtol=1e-14 * low, rtol=1e-13))
 
 
 class _SymmetricMatrices:

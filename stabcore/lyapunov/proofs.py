@@ -20,13 +20,16 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from stabcore import _validation as check
+from stabcore._constants import EPSILON
 from stabcore.exponent import Exponent
 from stabcore.lyapunov.bounds import MOST_BATCHES, determinant_bound, subadditive_bound
 from stabcore.lyapunov.enclosures import MOST_ENCLOSED, enclosure
-from stabcore.lyapunov.laws import FiniteLaw, Law, require_law
+from stabcore.lyapunov.laws import FiniteLaw, Law, MomentumLaw, require_law
 from stabcore.lyapunov.mean_square import mean_square_exponent
 
 MOST_WORK = 10**8  # rows × rank² up to which the growth in mean square is computed: 0.2 s
+
+MOST_MOMENTUM = 24  # order of factors with momentum up to which it is
 
 MOST_PRODUCTS = 4096  # whose norms are averaged
 
@@ -43,7 +46,7 @@ class _Bound(NamedTuple):
 
 
 @check.public()
-def proven_bounds(law: Law) -> Exponent:
+def proven_bounds(law: Law | MomentumLaw) -> Exponent:
     """Return a proven interval of the top exponent, from the bounds that are cheap for this law.
 
     Bounds that cost more are tried only where the sign is not decided yet. The interval is correct
@@ -54,7 +57,7 @@ def proven_bounds(law: Law) -> Exponent:
 
     Parameters
     ----------
-    law : FiniteLaw or SGDLaw
+    law : FiniteLaw, SGDLaw or MomentumLaw
 
     Returns
     -------
@@ -70,6 +73,8 @@ def proven_bounds(law: Law) -> Exponent:
     >>> proven_bounds(SGDLaw(kernel, 0.5)).proof, proven_bounds(SGDLaw(kernel, 3.0)).proof
     ('mean square', 'determinant')
     """
+    if isinstance(law, MomentumLaw):
+        return _proven(_momentum_determinant(law), _momentum_mean_square(law))
     require_law(law)
     lower, upper = _Bound(-math.inf, "none"), _largest_step(law)
     if _moment_is_cheap(law):
@@ -85,7 +90,15 @@ def proven_bounds(law: Law) -> Exponent:
         bound = subadditive_bound(law, length)
         upper = min(upper, _Bound(bound.upper, bound.method))
         length *= 2
-    value = upper.value if math.isinf(lower.value) else (lower.value + upper.value) / 2
+    return _proven(lower, upper)
+
+
+def _proven(lower: _Bound, upper: _Bound) -> Exponent:
+    """Return the interval between two bounds."""
+    if math.isinf(lower.value) or math.isinf(upper.value):
+        value = upper.value if math.isinf(lower.value) else lower.value
+    else:
+        value = (lower.value + upper.value) / 2
     names = sorted({bound.name for bound in (lower, upper)} - {"none"})
     return Exponent(
         value=min(max(value, lower.value), upper.value),
@@ -134,6 +147,25 @@ def _largest_step(law: Law) -> _Bound:
         return _Bound(math.log(largest - 1) + 1e-12, "largest step")
     spanning = bool(law.minimum.hessian_spectrum[0] > 0)
     return _Bound(NEGATIVE if spanning else 0.0, "every step contracts")
+
+
+def _momentum_determinant(law: MomentumLaw) -> _Bound:
+    """Return the mean of all exponents: ½ log β, and with Nesterov half of that without more."""
+    half = math.log(law.method.momentum) / 2
+    if not law.method.nesterov:
+        return _Bound(half * (1 + 4 * EPSILON) - 4 * EPSILON, "determinant")
+    if law.batches.count > MOST_BATCHES:
+        return _Bound(-math.inf, "none")
+    plain = determinant_bound(law.plain).lower
+    return _Bound(half + plain / 2 - 4 * EPSILON * (1 + abs(half + plain / 2)), "determinant")
+
+
+def _momentum_mean_square(law: MomentumLaw) -> _Bound:
+    order = law.dimension
+    cheap = order <= MOST_MOMENTUM and (law.minimum.n_samples + 1) * order**4 <= MOST_WORK
+    if not (cheap and law.batches.epoch_length == 1):
+        return _Bound(math.inf, "none")
+    return _Bound(mean_square_exponent(law).upper, "mean square")
 
 
 def _moment_is_cheap(law: Law) -> bool:

@@ -31,7 +31,14 @@ from stabcore.lyapunov._growth import (
     replica_streams,
     whole_epochs,
 )
-from stabcore.lyapunov.laws import AnyLaw, Law, SampledLaw, SGDLaw, require_law
+from stabcore.lyapunov.laws import (
+    AnyLaw,
+    Law,
+    MomentumLaw,
+    SampledLaw,
+    SGDLaw,
+    require_law,
+)
 
 CONFIDENCE = 0.95
 
@@ -105,7 +112,7 @@ def monte_carlo(
 
     Parameters
     ----------
-    law : FiniteLaw, SGDLaw or SampledLaw
+    law : FiniteLaw, SGDLaw, MomentumLaw or SampledLaw
     rng : int, numpy.random.Generator or None
         Same seed, same result, on any number of cores.
     steps : int
@@ -288,7 +295,7 @@ class _Run:
         steps: int,
         replicas: int,
         transient: int | None,
-        counted: Law | None,
+        counted: Law | MomentumLaw | None,
     ) -> None:
         self.law, self.counted = law, counted
         self.half = whole_epochs(law, (steps + 1) // 2)
@@ -395,7 +402,7 @@ def _vanished(evaluations: int) -> Exponent:
     )
 
 
-def _with_controls(law: AnyLaw, replicas: int) -> Law:
+def _with_controls(law: AnyLaw, replicas: int) -> Law | MomentumLaw:
     """Return `law` if it has control variates, and not too many for the replicas."""
     if isinstance(law, SampledLaw):
         raise ValueError(

@@ -16,7 +16,7 @@ from stabcore._random import stream_states
 from stabcore._validation import Array
 from stabcore.exponent import Exponent
 from stabcore.lyapunov._growth import frame_log_growth, replica_streams, whole_epochs
-from stabcore.lyapunov.laws import AnyLaw, SGDLaw, require_law
+from stabcore.lyapunov.laws import AnyLaw, MomentumLaw, SGDLaw, require_law
 from stabcore.lyapunov.simulated_products import SHADOWS, check_options, estimate, warn_if_short
 
 
@@ -68,6 +68,8 @@ def lyapunov_spectrum(
     True
     """
     require_law(law, AnyLaw)
+    if isinstance(law, MomentumLaw):
+        law = law.finite()
     generator = check.generator(rng)
     check_options(steps=steps, replicas=replicas, transient=transient)
     size = law.dimension if count is None else check.integer("count", count)

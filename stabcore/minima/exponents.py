@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from stabcore._log_sums import log_abs_one_minus
 from stabcore._validation import Array
 from stabcore.exponent import Exponent, exact
 from stabcore.lyapunov.automatic import lyapunov_exponent
-from stabcore.lyapunov.laws import SGDLaw
+from stabcore.lyapunov.laws import MomentumLaw, SGDLaw
+from stabcore.lyapunov.momentum import momentum_edge, momentum_exponent
 from stabcore.lyapunov.simulated_products import check_options
 from stabcore.problems.minimum import Minimum, as_minimum
 from stabcore.sampling import SGD, covered_method
@@ -37,7 +39,8 @@ def gd_exponent(minimum: Minimum | ArrayLike, step_size: float, method: SGD = SG
     step_size : float
         η > 0.
     method : SGD
-        How one trains, but for its batches.
+        How one trains, but for its batches. With momentum β it is the largest log|z| of the roots
+        of z² − (1 + β − ηκ_j)z + β (Nesterov: z² − (1 + β)yz + βy, y = 1 − ηκ_j).
 
     Returns
     -------
@@ -47,18 +50,23 @@ def gd_exponent(minimum: Minimum | ArrayLike, step_size: float, method: SGD = SG
     Raises
     ------
     NotImplementedError
-        If the method has momentum or weight decay.
+        If the method has weight decay.
 
     Examples
     --------
     >>> gd_exponent([[2.0]], 1.5).value == math.log(2)
     True
+    >>> print(gd_exponent([[2.0]], 0.5, SGD(momentum=0.25)))  # complex roots, |z|² = β
+    -0.693147 (exact, closed form)
     >>> gd_exponent([[2.0]], 0.5).value
     -inf
     """
     eta = check.step_size(step_size)
-    covered_method(method, "gd_exponent")
-    return _spectral_exponent(eta * as_minimum(minimum).hessian_spectrum)
+    covered_method(method, "gd_exponent", "momentum")
+    spectrum = as_minimum(minimum).hessian_spectrum
+    if method.momentum:
+        return momentum_exponent(spectrum, eta, method)
+    return _spectral_exponent(eta * spectrum)
 
 
 def _spectral_exponent(scaled: Array) -> Exponent:
@@ -83,9 +91,10 @@ def sgd_exponent(
 
     A_S = I − (η/B) Σ_{i∈S} J_iᵀJ_i on the normal space, J_i the rows of J that belong to sample i
     (one for each output). λ < 0: SGD can end at the minimum; λ > 0: it cannot (for minima that are
-    regular, see `irregularities`).
+    regular, see `irregularities`). With momentum the factors act on pairs of positions
+    (`MomentumLaw`), and λ ≥ ½ log β for the heavy ball.
 
-    Source: papers A (Theorem B) and D.
+    Source: papers A (Theorem B) and D; momentum is our derivation.
 
     Parameters
     ----------
@@ -111,7 +120,7 @@ def sgd_exponent(
     Raises
     ------
     NotImplementedError
-        If the method has momentum or weight decay.
+        If the method has weight decay.
 
     Examples
     --------
@@ -120,9 +129,15 @@ def sgd_exponent(
     >>> sgd_exponent([[1.0, 0.0], [0.0, 2.0]], 1.5).value == math.log(2) / 2
     True
     """
-    covered_method(method, "sgd_exponent")
-    law = SGDLaw(minimum, step_size, method)
+    covered_method(method, "sgd_exponent", "momentum")
+    law = law_of(minimum, step_size, method)
     return lyapunov_exponent(law, algorithm, rng=rng, tolerance=tolerance, **options)
+
+
+def law_of(minimum: Minimum | ArrayLike, step_size: float, method: SGD) -> SGDLaw | MomentumLaw:
+    """Return the law of the factors of a method."""
+    kind = MomentumLaw if method.momentum else SGDLaw
+    return kind(minimum, step_size, method)
 
 
 @check.public()
@@ -131,8 +146,9 @@ def irregularities(
 ) -> tuple[str, ...]:
     r"""Return what keeps a minimum from being *regular*, the extra hypothesis of Theorem B.
 
-    Our reading for batches of one: no ηk is 1 (a singular factor) or 2 (a reflection), k the
-    curvatures of a sample's loss, and the gradients do not split into orthogonal groups (the
+    Our reading for batches of one: no ηk is 1 (a singular factor) or 2 (a reflection; with momentum
+    −1 is an eigenvalue at 2(1 + β), and only Nesterov's factors can be singular), k the curvatures
+    of a sample's loss, and the gradients do not split into orthogonal groups (the
     product is then reducible). λ is computed and meaningful in all these cases; it is the theorem's
     conclusion that is not claimed. The theorem also needs gradients whose minima form a manifold,
     which a singular K leaves open unless the minimum was built with its Jacobian.
@@ -157,10 +173,14 @@ def irregularities(
     >>> irregularities([[2.0]], 0.5)
     ('step_size * k_i is 1 for sample 0: its factor is singular',)
     """
-    law = SGDLaw(minimum, step_size, method)
+    plain = replace(method, momentum=0.0, nesterov=False)
+    law = SGDLaw(minimum, step_size, plain)
     point, scaled = law.minimum, law.step_size * law.curvatures
     found = []
-    for level, what in ((1.0, "its factor is singular"), (2.0, "its factor is a reflection")):
+    levels = {momentum_edge(1.0, method): "its factor is a reflection"}
+    if not method.momentum or method.nesterov:
+        levels = {1.0: "its factor is singular"} | levels
+    for level, what in levels.items():
         where = np.flatnonzero(np.isclose(scaled, level, rtol=1e-12, atol=0).any(axis=1))
         if where.size:
             samples = ", ".join(str(i) for i in where)

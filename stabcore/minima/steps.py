@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import heapify, heappop, heappush
 from typing import Any
 
@@ -17,8 +17,9 @@ from stabcore.lyapunov.automatic import estimated
 from stabcore.lyapunov.bounds import determinant_log_sum
 from stabcore.lyapunov.closed_forms import LogSum, log_sums
 from stabcore.lyapunov.enclosures import can_be_enclosed, sign_between
-from stabcore.lyapunov.laws import SGDLaw
+from stabcore.lyapunov.laws import MomentumLaw, SGDLaw
 from stabcore.lyapunov.mean_square import mean_square_edge
+from stabcore.lyapunov.momentum import momentum_edge
 from stabcore.lyapunov.simulated_products import check_options
 from stabcore.problems.minimum import Minimum
 from stabcore.sampling import SGD, covered_method
@@ -116,7 +117,7 @@ def stable_steps(
     Raises
     ------
     NotImplementedError
-        If the method has momentum or weight decay.
+        If the method has weight decay, or momentum and reshuffled epochs.
 
     Examples
     --------
@@ -132,7 +133,10 @@ def stable_steps(
     check.generator(rng)
     check_options(**options)
     check.real("tolerance", tolerance, above=0.0)
-    covered_method(method, "stable_steps")
+    covered_method(method, "stable_steps", "momentum")
+    if method.momentum:
+        found = _with_momentum(minimum, method, end, points, rng, (tolerance, options))
+        return StabilityTable(**{name: one.restricted(0.0, end) for name, one in found.items()})
     law = SGDLaw(minimum, 1.0, method)
 
     def exponent(step_size: float) -> Exponent:
@@ -153,6 +157,50 @@ def stable_steps(
         sgd=sgd.restricted(0.0, end),
         mean_square=None if mean_square is None else mean_square.restricted(0.0, end),
     )
+
+
+def _with_momentum(
+    minimum: Minimum | ArrayLike,
+    method: SGD,
+    end: float,
+    points: int,
+    rng: int | np.random.Generator | None,
+    how: tuple[float, dict[str, Any]],
+) -> dict[str, StableSet]:
+    """Return the stable step sizes with momentum: two edges, and a scan of λ beyond the second."""
+    if method.reshuffle:
+        raise NotImplementedError(
+            "stable_steps() does not cover momentum with reshuffle=True; use independent batches, "
+            "or sgd_exponent at the step sizes in question."
+        )
+    law = MomentumLaw(minimum, 1.0, method)
+    spectrum = law.minimum.hessian_spectrum
+    if spectrum[0] == 0:
+        return dict.fromkeys(("gd", "sgd", "mean_square"), NOWHERE)
+    gd = momentum_edge(float(spectrum[-1]), method)
+    mean_square = mean_square_edge(law.minimum, method)
+    sets = {
+        name: _first_interval(edge, (neighbours(edge),))
+        for name, edge in (("gd", gd), ("mean_square", mean_square))
+    }
+    if law.batches.full_batch:
+        return sets | {"sgd": sets["gd"]}
+
+    def exponent(step_size: float) -> Exponent:
+        return estimated(law.at(step_size), rng, how[0], how[1], proven=False)
+
+    start = mean_square * (1 - EDGE)
+    last = max(gd, 2 * start)
+    while last < end and min(exponent(last * k).value for k in (1, 2)) <= 0:
+        last *= 2  # beyond, λ grows with the logarithm of η
+    grid = np.linspace(start, min(last, end), points) if start < end else np.array([start, end])
+    found = [exponent(float(eta)) for eta in grid]
+    known = np.array([one.sign is not None for one in found])
+    scan = scanned(exponent, grid, np.array([one.value for one in found]), known)
+    intervals = [(0.0, start), *scan.intervals]
+    if len(intervals) > 1 and intervals[1][0] == start:
+        intervals[:2] = [(0.0, intervals[1][1])]
+    return sets | {"sgd": replace(scan, intervals=tuple(intervals), lower=0.0)}
 
 
 def _mean_square_steps(minimum: Minimum, method: SGD) -> StableSet:

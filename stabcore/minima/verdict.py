@@ -83,7 +83,7 @@ def stability(
     Raises
     ------
     NotImplementedError
-        If the method has momentum or weight decay.
+        If the method has weight decay.
 
     Examples
     --------
@@ -92,7 +92,7 @@ def stability(
     >>> stability(Minimum.at(problem, problem.minimum(3.0)), 0.15).region
     'GD only'
     """
-    covered_method(method, "stability")
+    covered_method(method, "stability", "momentum")
     point = as_minimum(minimum)
     return Stability(
         gd=gd_exponent(point, step_size, method),
