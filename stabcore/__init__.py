@@ -17,6 +17,7 @@ The folders follow the questions of the book:
 * `stabcore.minima`: which minima GD and SGD can end at (part 1).
 * `stabcore.descent`: gradient descent as a map, and steps that are too large (part 2).
 * `stabcore.saddles`: saddles that attract SGD (part 3).
+* `stabcore.networks`: real networks, trained and at their minima (part 4; needs JAX).
 * `stabcore.simulation`: many runs at once. It shares no code with the predictions.
 * `stabcore.companion`: what only the book needs.
 

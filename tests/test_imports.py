@@ -13,6 +13,8 @@ import stabcore
 # What one function or one part of the book needs is not imported for all.
 HEAVY = ("scipy.stats", "matplotlib", "jax", "sklearn", "joblib", "distributed", "tqdm", "pandas")
 FOLDERS = [name for row in import_graph.ROWS for name in row if name != import_graph.BASE]
+# What the training of networks may use: it tests the predictions, as simulations do.
+FOR_TRAINING = ("networks", "problems", "sampling", "_validation")
 FOR_SIMULATIONS = ("problems", "sampling", "_random", "_validation", "_constants", "simulation")
 
 
@@ -38,6 +40,15 @@ def test_a_simulation_shares_no_code_with_predictions():
         if import_graph.part_of(module) == "simulation":
             names = {name.split(".")[1] for name in import_graph.imports_of(path) if "." in name}
             assert names <= set(FOR_SIMULATIONS), module
+
+
+def test_training_shares_no_code_with_predictions():
+    (path,) = import_graph.PACKAGE.glob("networks/training.py")
+    modules = {name for name in import_graph.imports_of(path) if "." in name}
+    assert {name.split(".")[1] for name in modules} <= set(FOR_TRAINING)
+    allowed = ("stabcore.networks._jax.", "stabcore.problems.losses.")
+    inside = ("stabcore.networks", "stabcore.problems")
+    assert all(name.startswith(allowed) for name in modules if name.startswith(inside))
 
 
 def test_modules_of_the_base_import_no_folder():

@@ -19,7 +19,7 @@ ROWS = (
     (BASE,),
     ("problems",),
     ("lyapunov", "simulation"),
-    ("minima", "descent", "saddles"),
+    ("minima", "descent", "saddles", "networks"),
     ("companion",),
 )
 # Beyond the rule of the rows: a simulation shares no code with the predictions it tests.
@@ -84,6 +84,20 @@ def shown(edges: set[tuple[str, str]]) -> set[tuple[str, str]]:
     }
 
 
+def passages(
+    place: dict[str, tuple[float, float]], start: tuple[float, float], end: tuple[float, float]
+) -> list[tuple[float, float]]:
+    """Return where an arrow passes the rows between its ends, beside their boxes."""
+    found = []
+    for level in sorted({y for _, y in place.values() if start[1] < y < end[1]}):
+        boxes = sorted(x for x, y in place.values() if y == level)
+        side = WIDTH / 2 + 12
+        gaps = [boxes[0] - side, *(x + side for x in boxes)]
+        straight = start[0] + (end[0] - start[0]) * (level - start[1]) / (end[1] - start[1])
+        found.append((min(gaps, key=lambda gap: abs(gap - straight)), level))
+    return found
+
+
 def picture() -> str:
     """Return the graph as SVG: a box for each part, arrows to what it imports."""
     widest = max(map(len, ROWS))
@@ -107,9 +121,14 @@ def picture() -> str:
     ]
     for one, other in sorted(shown(arrows())):
         (x, y), (u, v) = place[one], place[other]
+        bends = "".join(
+            f"L{gap:g} {level - HEIGHT / 2 - 6:g}L{gap:g} {level + HEIGHT / 2 + 6:g}"
+            for gap, level in passages(place, (x, y), (u, v))
+        )
         lines.append(
-            f'<path d="M{x:g} {y + HEIGHT / 2:g}L{u:g} {v - HEIGHT / 2 - 3:g}" stroke="#3c4650" '
-            f'stroke-width="1.4" marker-end="url(#tip)"><title>{one} to {other}</title></path>'
+            f'<path d="M{x:g} {y + HEIGHT / 2:g}{bends}L{u:g} {v - HEIGHT / 2 - 3:g}" fill="none" '
+            f'stroke="#3c4650" stroke-width="1.4" marker-end="url(#tip)">'
+            f"<title>{one} to {other}</title></path>"
         )
     for name, (x, y) in place.items():
         label = "sampling, …" if name == BASE else f"{name}/"

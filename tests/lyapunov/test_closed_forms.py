@@ -263,7 +263,9 @@ def test_no_common_eigenvector():
 
 @pytest.mark.parametrize("law", [None, np.eye(2)])
 def test_what_is_no_law(law):
-    with pytest.raises(TypeError, match="law must be a FiniteLaw, SGDLaw or SampledLaw"):
+    with pytest.raises(
+        TypeError, match="law must be a FiniteLaw, SGDLaw, MomentumLaw or SampledLaw"
+    ):
         closed_form(law)
 
 

@@ -141,7 +141,9 @@ def test_where_the_factors_must_be_listed_a_sampled_law_is_refused():
     require_law(SampledLaw(normal, 2), AnyLaw)
     with pytest.raises(TypeError, match=r"FiniteLaw or an SGDLaw, got SampledLaw.*Monte Carlo"):
         require_law(SampledLaw(normal, 2))
-    with pytest.raises(TypeError, match="FiniteLaw, SGDLaw or SampledLaw, got NoneType"):
+    with pytest.raises(
+        TypeError, match="FiniteLaw, SGDLaw, MomentumLaw or SampledLaw, got NoneType"
+    ):
         require_law(None, AnyLaw)
 
 

@@ -29,6 +29,7 @@ MODULES = (
     "stabcore.minima",
     "stabcore.descent",
     "stabcore.saddles",
+    "stabcore.networks",
     "stabcore.simulation",
     "stabcore.companion",
     "stabcore.companion.plotting",
