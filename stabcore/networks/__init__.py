@@ -3,6 +3,7 @@
 A network is any function ``apply(params, x)`` with a pytree of parameters.
 """
 
+from stabcore.networks.curvature import sharpness
 from stabcore.networks.interpolation import NetworkMinimum, minimum_of
 from stabcore.networks.models import Model, cnn, mlp, transformer
 from stabcore.networks.training import Training, train
@@ -14,6 +15,8 @@ __all__ = [  # noqa: RUF022
     # training
     "train",
     "Training",
+    # along training
+    "sharpness",
     # models
     "Model",
     "mlp",

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from jax.flatten_util import ravel_pytree
 from numpy.typing import ArrayLike
 
 from stabcore import _validation as check
 from stabcore._validation import Array
-from stabcore.networks._jax import double_precision, is_floating, jax, jnp
+from stabcore.networks._flat import flat
+from stabcore.networks._jax import double_precision, jax, jnp
 from stabcore.problems.base import Indices, Problem
 from stabcore.problems.losses import LOSSES, _smoothed_labels
 from stabcore.problems.minimum import Minimum, find_minimum
@@ -203,7 +203,7 @@ class _NetworkProblem(Problem):
         loss: str,
         probabilities: ArrayLike | None,
     ) -> None:
-        self.start, self.unravel = _flat(params)
+        self.start, self.unravel = flat(params)
         self.n_parameters = self.start.size
         self.targets = check.finite_array("y", np.asarray(y))
         if self.targets.ndim not in (1, 2):
@@ -295,27 +295,6 @@ class _NetworkProblem(Problem):
                 "normalisation in training mode: random batches then have no common minimum; use "
                 "evaluation mode, or layer normalisation."
             )
-
-
-def _flat(params: Any) -> tuple[Array, Callable[[Any], Any]]:
-    """Return the floating-point leaves as one vector in double precision, and the way back."""
-    leaves, structure = jax.tree.flatten(params)
-    moving = [is_floating(leaf) for leaf in leaves]
-    if not any(moving):
-        raise ValueError("params holds no floating-point array; pass the network's parameters.")
-    doubles = [
-        jnp.asarray(np.asarray(leaf), jnp.float64)
-        for leaf, moves in zip(leaves, moving, strict=True)
-        if moves
-    ]
-    vector, back = ravel_pytree(doubles)
-
-    def unravel(theta: Any) -> Any:
-        moved = iter(back(jnp.asarray(theta)))
-        parts = [next(moved) if moves else leaf for leaf, moves in zip(leaves, moving, strict=True)]
-        return jax.tree.unflatten(structure, parts)
-
-    return check.finite_array("params", np.asarray(vector)), unravel
 
 
 def _helmert(size: int) -> Array:

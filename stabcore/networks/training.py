@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from stabcore import _validation as check
 from stabcore._validation import Array
 from stabcore.networks._jax import double_precision, is_floating, jax, jnp
+from stabcore.networks._losses import PER_SAMPLE, RESIDUAL
 from stabcore.problems.losses import LOSSES, _smoothed_labels
 from stabcore.sampling import SGD, Batches, as_method
 
@@ -191,7 +192,7 @@ def _trained(
     runs = _runs(params)
     step_sizes = jnp.broadcast_to(jnp.asarray(rates, kind), (runs,))
     moved = jax.tree.map(jnp.zeros_like, params) if velocity is None else velocity
-    per_sample, residual = _LOSSES[loss]
+    per_sample, residual = PER_SAMPLE[loss], RESIDUAL[loss]
 
     def batch_loss(one: Any, drawn: Any) -> Any:
         values = per_sample(apply(one, inputs[drawn]), targets[drawn])
@@ -293,23 +294,3 @@ def _runs(params: Any) -> int:
             "as in Model.initial(rng, runs=R)."
         )
     return int(lengths.pop())
-
-
-def _squares(factor: Callable[[int], float]) -> Callable[[Any, Any], Any]:
-    def per_sample(f: Any, y: Any) -> Any:
-        errors = (f - y).reshape(len(y), -1)
-        return factor(errors.shape[1]) * (errors**2).sum(axis=1)
-
-    return per_sample
-
-
-def _cross_entropy(f: Any, y: Any) -> Any:
-    return -(y * jax.nn.log_softmax(f, axis=-1)).sum(axis=1)
-
-
-_LOSSES: dict[str, tuple[Callable[..., Any], Callable[[Any, Any], Any]]] = {
-    "half_square": (_squares(lambda outputs: 0.5), lambda f, y: f - y),
-    "mean_square": (_squares(lambda outputs: 1 / outputs), lambda f, y: f - y),
-    "sum_square": (_squares(lambda outputs: 1.0), lambda f, y: f - y),
-    "cross_entropy": (_cross_entropy, lambda f, y: jax.nn.softmax(f, axis=-1) - y),
-}

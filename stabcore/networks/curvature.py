@@ -1,0 +1,84 @@
+"""The sharpness anywhere along training: the largest eigenvalue of the Hessian of the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.sparse.linalg import LinearOperator, eigsh
+
+from stabcore import _validation as check
+from stabcore.networks._flat import flat
+from stabcore.networks._jax import double_precision, jax, jnp
+from stabcore.networks._losses import PER_SAMPLE
+from stabcore.problems.losses import LOSSES
+
+DENSE = 3  # parameters up to which the matrix is written out: too few for Lanczos
+
+
+@check.public()
+def sharpness(
+    apply: Callable[[Any, Any], Any],
+    params: Any,
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    loss: str = "half_square",
+    rng: int | np.random.Generator | None = 0,
+) -> float:
+    r"""Return the largest eigenvalue of the Hessian of the mean loss, at any parameters.
+
+    Lanczos' method (SciPy's ``eigsh``) with Hessian-vector products in double precision: no matrix
+    is written out. At a minimum it is `Minimum.sharpness`; with other parameters the residuals and
+    the curvature of the network count too.
+
+    Source: standard.
+
+    Parameters
+    ----------
+    apply : callable
+        ``apply(params, x)``, written with JAX.
+    params : pytree
+    x, y : arrays, shapes (N, ...), (N,) or (N, C)
+        For the sharpness of a batch pass its samples; for cross-entropy y are the labels.
+    loss : str
+        As in `Minimum.from_jacobian`.
+    rng : int, numpy.random.Generator or None
+        Of the vector that Lanczos' method starts from.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    F(θ, x) = θx on x = 1, 2 has the Hessian (1 + 4)/2:
+
+    >>> round(sharpness(lambda w, x: w[0] * x, [np.zeros(())], [1.0, 2.0], [0.0, 0.0]), 9)
+    2.5
+    """
+    check.choice("loss", loss, LOSSES)
+    targets, inputs = check.finite_array("y", np.asarray(y)), np.asarray(x)
+    if len(inputs) != len(targets):
+        raise ValueError(f"x has {len(inputs)} samples but y has {len(targets)}; pass one each.")
+    with double_precision():
+        start, unravel = flat(params)
+        batch = jnp.asarray(inputs, jnp.float64 if inputs.dtype.kind == "f" else None)
+
+        def mean_loss(theta: Any) -> Any:
+            return PER_SAMPLE[loss](apply(unravel(theta), batch), jnp.asarray(targets)).mean()
+
+        point = jnp.asarray(start)
+        if start.size <= DENSE:
+            return float(np.linalg.eigvalsh(np.asarray(jax.hessian(mean_loss)(point)))[-1])
+        gradient = jax.grad(mean_loss)
+        product = jax.jit(lambda v: jax.jvp(gradient, (point,), (v,))[1])
+        operator = LinearOperator(
+            (start.size, start.size),
+            lambda v: np.asarray(product(jnp.asarray(v.ravel()))),
+            dtype=np.float64,
+        )
+        first = check.generator(rng).normal(size=start.size)
+        return float(eigsh(operator, 1, which="LA", v0=first, return_eigenvectors=False)[0])

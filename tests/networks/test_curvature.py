@@ -1,0 +1,46 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from networks_data import digits, smoothed
+
+from stabcore.networks import minimum_of, mlp, sharpness, transformer
+
+X, Y = digits(5)
+
+
+@pytest.mark.parametrize("model", [mlp(64, (6,)), transformer((8, 8), 3)])
+def test_it_is_the_largest_eigenvalue_of_the_hessian(model):
+    params = model.initial(0)
+    with jax.enable_x64(True):
+        vector, back = jax.flatten_util.ravel_pytree(jax.tree.map(jnp.asarray, params))
+
+        def loss(theta):
+            return 0.5 * ((model.apply(back(theta), X) - Y) ** 2).mean()
+
+        hessian = np.asarray(jax.hessian(loss)(vector))
+    assert sharpness(model.apply, params, X, Y) == pytest.approx(
+        np.linalg.eigvalsh(hessian)[-1], rel=1e-9
+    )
+
+
+@pytest.mark.parametrize("loss", ["half_square", "mean_square", "sum_square", "cross_entropy"])
+def test_at_a_minimum_it_is_that_of_the_kernel(loss):
+    x, onehot = digits(5, classes=3)
+    y, model = smoothed(onehot), mlp(64, (16,), 3)
+    minimum = minimum_of(model.apply, model.initial(0), x, y, loss=loss)
+    found = sharpness(model.apply, minimum.params, x, y, loss=loss)
+    assert found == pytest.approx(minimum.sharpness, rel=1e-8)
+
+
+def test_few_parameters():
+    found = sharpness(lambda w, x: w["a"] * x, {"a": np.ones(())}, [1.0, 3.0], [0.0, 1.0])
+    assert found == pytest.approx(5.0)
+
+
+def test_what_is_refused():
+    model = mlp(64, (4,))
+    with pytest.raises(ValueError, match="x has 5 samples but y has 4"):
+        sharpness(model.apply, model.initial(0), X, Y[:4])
+    with pytest.raises(ValueError, match="loss must be one of"):
+        sharpness(model.apply, model.initial(0), X, Y, loss="hinge")
