@@ -14,7 +14,7 @@ import stabcore
 HEAVY = ("scipy.stats", "matplotlib", "jax", "sklearn", "joblib", "distributed", "tqdm", "pandas")
 FOLDERS = [name for row in import_graph.ROWS for name in row if name != import_graph.BASE]
 # What the training of networks may use: it tests the predictions, as simulations do.
-FOR_TRAINING = ("networks", "problems", "sampling", "_validation")
+FOR_TRAINING = ("networks", "problems", "sampling", "_validation", "_jax")
 FOR_SIMULATIONS = ("problems", "sampling", "_random", "_validation", "_constants", "simulation")
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from stabcore import _validation as check
+from stabcore._jax import is_floating, jax, jnp
 from stabcore._validation import Array
-from stabcore.networks._jax import is_floating, jax, jnp
 
 
 def flat(params: Any) -> tuple[Array, Callable[[Any], Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from stabcore.networks._jax import jax
+from stabcore._jax import jax
 
 Loss = Callable[[Any, Any], Any]
 

@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from stabcore import _validation as check
+from stabcore._jax import double_precision, jax, jnp
 from stabcore.networks._flat import flat
-from stabcore.networks._jax import double_precision, jax, jnp
 from stabcore.networks._losses import PER_SAMPLE
 from stabcore.problems.losses import LOSSES
 

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from stabcore import _validation as check
+from stabcore._jax import double_precision, jax, jnp
 from stabcore._validation import Array
 from stabcore.networks._flat import flat
-from stabcore.networks._jax import double_precision, jax, jnp
 from stabcore.problems.base import Indices, Problem
 from stabcore.problems.losses import LOSSES, _smoothed_labels
 from stabcore.problems.minimum import Minimum, find_minimum

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from stabcore import _validation as check
-from stabcore.networks._jax import jax, jnp
+from stabcore._jax import jax, jnp
 
 Params = Any  # a pytree of arrays
 

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stabcore import _validation as check
+from stabcore._jax import double_precision, is_floating, jax, jnp
 from stabcore._validation import Array
-from stabcore.networks._jax import double_precision, is_floating, jax, jnp
 from stabcore.networks._losses import PER_SAMPLE, RESIDUAL
 from stabcore.problems.losses import LOSSES, _smoothed_labels
 from stabcore.sampling import SGD, Batches, as_method

@@ -3,7 +3,7 @@ r"""Networks of real layers as `Problem`s, differentiated by JAX (the extra ``ne
 The theorem on non-singularity is about layers (fully connected, convolution, softmax attention)
 with piecewise analytic activations. Here they are small enough for exact Hessians: scalar output
 F(θ, x), all parameters in one vector θ, residuals and derivatives to second order in double
-precision. Importing this module switches JAX to double precision, for the whole process.
+precision, whatever the switch of the process says.
 """
 
 from __future__ import annotations
@@ -18,20 +18,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from stabcore import _validation as check
+from stabcore._jax import double_precision, jax, jnp
 from stabcore._validation import Array
 from stabcore.problems.base import Indices, Problem
-
-try:
-    import jax
-    import jax.numpy as jnp
-except ImportError as error:
-    raise ImportError(
-        "stabcore.problems.layers needs JAX, which is not installed; "
-        "install it with: pip install 'stabcore[networks]'"
-    ) from error
-
-
-jax.config.update("jax_enable_x64", True)
 
 __all__ = [
     # layers as problems
@@ -120,7 +109,8 @@ class Network(Problem):
         def loss(theta: Any, inputs: Any) -> Any:
             return 0.5 * (outputs(theta, inputs) - self.targets) ** 2 @ self.probabilities
 
-        found = jax.eval_shape(outputs, jnp.zeros(self.n_parameters), self.inputs)
+        with double_precision():
+            found = jax.eval_shape(outputs, jnp.zeros(self.n_parameters), self.inputs)
         if found.shape != self.targets.shape:
             raise ValueError(
                 f"apply must return a scalar, got shape {found.shape[1:]} for one input; "
@@ -175,7 +165,8 @@ class Network(Problem):
             *(np.broadcast_to(one, (*leading, one.shape[-1])) for one in more),
         ]
         rows = [one.reshape(points, *one.shape[len(leading) :]) for one in arguments]
-        result = np.asarray(function(*rows))
+        with double_precision():
+            result = np.asarray(function(*rows))
         return result.reshape(*leading, *result.shape[1:])
 
 

@@ -11,7 +11,7 @@ try:
     import jax.numpy as jnp
 except ImportError as error:
     raise ImportError(
-        "stabcore.networks needs JAX, which is not installed; "
+        "networks need JAX, which is not installed; "
         "install it with: pip install 'stabcore[networks]'"
     ) from error
 
