@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 
 from stabcore import _validation as check
 from stabcore._jax import double_precision, jax, jnp
-from stabcore.networks._flat import flat
+from stabcore.networks._flat import Structure, flat
 from stabcore.networks._losses import PER_SAMPLE
 from stabcore.problems.losses import LOSSES
 
@@ -64,21 +65,36 @@ def sharpness(
     if len(inputs) != len(targets):
         raise ValueError(f"x has {len(inputs)} samples but y has {len(targets)}; pass one each.")
     with double_precision():
-        start, unravel = flat(params)
+        start, structure, fixed = flat(params)
         batch = jnp.asarray(inputs, jnp.float64 if inputs.dtype.kind == "f" else None)
 
-        def mean_loss(theta: Any) -> Any:
-            return PER_SAMPLE[loss](apply(unravel(theta), batch), jnp.asarray(targets)).mean()
-
-        point = jnp.asarray(start)
+        network = apply, structure, loss, fixed, batch, jnp.asarray(targets)
         if start.size <= DENSE:
-            return float(np.linalg.eigvalsh(np.asarray(jax.hessian(mean_loss)(point)))[-1])
-        gradient = jax.grad(mean_loss)
-        product = jax.jit(lambda v: jax.jvp(gradient, (point,), (v,))[1])
+            columns = [np.asarray(_product(*network, start, e)) for e in np.eye(start.size)]
+            return float(np.linalg.eigvalsh(np.array(columns))[-1])
         operator = LinearOperator(
             (start.size, start.size),
-            lambda v: np.asarray(product(jnp.asarray(v.ravel()))),
+            lambda v: np.asarray(_product(*network, start, v.ravel())),
             dtype=np.float64,
         )
         first = check.generator(rng).normal(size=start.size)
         return float(eigsh(operator, 1, which="LA", v0=first, return_eigenvectors=False)[0])
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _product(
+    apply: Callable[[Any, Any], Any],
+    structure: Structure,
+    loss: str,
+    fixed: tuple[Any, ...],
+    inputs: Any,
+    targets: Any,
+    theta: Any,
+    direction: Any,
+) -> Any:
+    """Return the Hessian of the mean loss times a direction."""
+
+    def mean_loss(point: Any) -> Any:
+        return PER_SAMPLE[loss](apply(structure.rebuild(point, fixed), inputs), targets).mean()
+
+    return jax.jvp(jax.grad(mean_loss), (theta,), (direction,))[1]

@@ -8,6 +8,7 @@ close to the nearest interpolating parameter, and says how far it has moved.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import ArrayLike
 from stabcore import _validation as check
 from stabcore._jax import double_precision, jax, jnp
 from stabcore._validation import Array
-from stabcore.networks._flat import flat
+from stabcore.networks._flat import Structure, flat
 from stabcore.problems.base import Indices, Problem
 from stabcore.problems.losses import LOSSES, _smoothed_labels
 from stabcore.problems.minimum import Minimum, find_minimum
@@ -203,7 +204,8 @@ class _NetworkProblem(Problem):
         loss: str,
         probabilities: ArrayLike | None,
     ) -> None:
-        self.start, self.unravel = flat(params)
+        self.start, structure, fixed = flat(params)
+        self.unravel = partial(_rebuilt, structure, fixed)
         self.n_parameters = self.start.size
         self.targets = check.finite_array("y", np.asarray(y))
         if self.targets.ndim not in (1, 2):
@@ -219,19 +221,7 @@ class _NetworkProblem(Problem):
         self.outputs = 1 if self.targets.ndim == 1 else self.targets.shape[1]
         self._check_memory()
 
-        def evaluate(theta: Any, batch: Any) -> Any:
-            return apply(self.unravel(theta), batch)
-
-        def single(theta: Any, one: Any) -> Any:
-            return evaluate(theta, one[None])[0]
-
-        self._evaluate = jax.jit(evaluate)
-        self._one = jax.jit(lambda theta: jax.lax.map(lambda one: single(theta, one), self.inputs))
-        self._gradients = jax.jit(
-            lambda theta: jax.lax.map(
-                lambda one: jax.jacrev(single)(theta, one), self.inputs, batch_size=AT_ONCE
-            )
-        )
+        self.network = apply, structure, fixed
         self._check_outputs(apply)
         # Cross-entropy: the logits count up to a constant, so that their differences are residuals.
         self.differences = np.eye(self.outputs)
@@ -243,7 +233,7 @@ class _NetworkProblem(Problem):
 
     def residuals(self, theta: Array, samples: Indices | None = None) -> Array:
         """Return F − y, row by row."""
-        found = np.asarray(self._evaluate(theta, self.inputs)).reshape(self.wanted.shape)
+        found = np.asarray(_outputs(*self.network, theta, self.inputs)).reshape(self.wanted.shape)
         return np.asarray(((found - self.wanted) @ self.differences.T).reshape(-1))
 
     def jacobian(self, theta: Array, samples: Indices | None = None) -> Array:
@@ -253,7 +243,7 @@ class _NetworkProblem(Problem):
 
     def gradients(self, theta: Array) -> Array:
         """Return the gradient of every output of every sample, shape (N, C, D)."""
-        found = np.asarray(self._gradients(theta))
+        found = np.asarray(_gradients(*self.network, theta, self.inputs))
         return found.reshape(len(self.targets), self.outputs, self.n_parameters)
 
     def _check_memory(self) -> None:
@@ -288,13 +278,45 @@ class _NetworkProblem(Problem):
                 "apply returns different outputs for the same inputs; switch dropout and other "
                 "randomness off (evaluation mode)."
             )
-        alone = np.asarray(self._one(self.start)).reshape(first.shape)
+        alone = np.asarray(_one_by_one(*self.network, self.start, self.inputs))
+        alone = alone.reshape(first.shape)
         if not np.abs(first - alone).max() <= scale:
             raise ValueError(
                 "the output of a sample depends on the others in its batch, as with batch "
                 "normalisation in training mode: random batches then have no common minimum; use "
                 "evaluation mode, or layer normalisation."
             )
+
+
+def _rebuilt(structure: Structure, fixed: tuple[Any, ...], theta: Any) -> Any:
+    """Return the pytree for a vector of parameters."""
+    return structure.rebuild(jnp.asarray(theta), fixed)
+
+
+# Compiled once for a network, however often its minima are asked for.
+@partial(jax.jit, static_argnums=(0, 1))
+def _outputs(
+    apply: Apply, structure: Structure, fixed: tuple[Any, ...], theta: Any, inputs: Any
+) -> Any:
+    return apply(structure.rebuild(theta, fixed), inputs)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _one_by_one(
+    apply: Apply, structure: Structure, fixed: tuple[Any, ...], theta: Any, inputs: Any
+) -> Any:
+    params = structure.rebuild(theta, fixed)
+    return jax.lax.map(lambda one: apply(params, one[None])[0], inputs)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _gradients(
+    apply: Apply, structure: Structure, fixed: tuple[Any, ...], theta: Any, inputs: Any
+) -> Any:
+    def single(point: Any, one: Any) -> Any:
+        return apply(structure.rebuild(point, fixed), one[None])[0]
+
+    return jax.lax.map(lambda one: jax.jacrev(single)(theta, one), inputs, batch_size=AT_ONCE)
 
 
 def _helmert(size: int) -> Array:

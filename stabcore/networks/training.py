@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -192,47 +193,19 @@ def _trained(
     runs = _runs(params)
     step_sizes = jnp.broadcast_to(jnp.asarray(rates, kind), (runs,))
     moved = jax.tree.map(jnp.zeros_like, params) if velocity is None else velocity
-    per_sample, residual = PER_SAMPLE[loss], RESIDUAL[loss]
-
-    def batch_loss(one: Any, drawn: Any) -> Any:
-        values = per_sample(apply(one, inputs[drawn]), targets[drawn])
-        return (scales[drawn] * values).mean()
-
-    def step(one: Any, v: Any, eta: Any, drawn: Any) -> tuple[Any, Any]:
-        gradient = jax.grad(batch_loss)(one, drawn)
-        if method.weight_decay:
-            gradient = jax.tree.map(lambda g, p: g + method.weight_decay * p, gradient, one)
-        v = jax.tree.map(lambda old, g: method.momentum * old + g, v, gradient)
-        ahead = v
-        if method.nesterov:
-            ahead = jax.tree.map(lambda new, g: g + method.momentum * new, v, gradient)
-        return jax.tree.map(lambda p, a: p - eta * a, one, ahead), v
-
-    def body(carry: Any, drawn: Any) -> tuple[Any, None]:
-        now, v, lost, done = carry
-        now, v = jax.vmap(step)(now, v, step_sizes, drawn)
-        finite = jnp.stack(
-            [jnp.isfinite(leaf).reshape(runs, -1).all(axis=1) for leaf in jax.tree.leaves(now)]
-        ).all(axis=0)
-        lost = jnp.where((lost == NEVER) & ~finite, done + 1, lost)
-        return (now, v, lost, done + 1), None
-
-    follow = jax.jit(lambda carry, drawn: jax.lax.scan(body, carry, drawn)[0])
-
-    @jax.jit
-    def look(now: Any) -> tuple[Any, Any]:
-        outputs = jax.vmap(lambda one: apply(one, inputs))(now)
-        distances = residual(outputs, targets).reshape(runs, -1)
-        values = jax.vmap(lambda f: per_sample(f, targets))(outputs).mean(axis=1)
-        return jnp.log(jnp.sqrt((distances**2).sum(axis=1))), values
-
     carry = params, moved, jnp.full(runs, NEVER), jnp.asarray(0)
-    seen = [look(params)]
+    how = apply, loss, method
+    given = inputs, targets
+    seen = [_look(apply, loss, params, *given)]
     draw = _Drawing(batches, runs, rng)
     for first, last in pairwise(times):
         for size in draw.pieces(int(last - first)):
-            carry = follow(carry, jnp.asarray(draw.next(size)))
-        seen.append(look(carry[0]))
+            drawn = draw.next(size)
+            # Padded to a power of two: a run of another length need not be compiled again.
+            padding = 2 ** (size - 1).bit_length() - size
+            padded = np.pad(drawn, ((0, padding), (0, 0), (0, 0)))
+            carry = _follow(*how, carry, padded, size, *given, scales, step_sizes)
+        seen.append(_look(apply, loss, carry[0], *given))
     logs, losses = (np.array([np.asarray(one[k]) for one in seen], dtype=float) for k in (0, 1))
     return Training(
         params=carry[0],
@@ -242,6 +215,57 @@ def _trained(
         losses=losses,
         diverged_at=np.asarray(carry[2], dtype=np.int64),
     )
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _follow(
+    apply: Callable[[Any, Any], Any],
+    loss: str,
+    method: SGD,
+    carry: Any,
+    drawn: Any,
+    steps: Any,
+    inputs: Any,
+    targets: Any,
+    scales: Any,
+    step_sizes: Any,
+) -> Any:
+    """Take so many steps of all runs."""
+
+    def batch_loss(one: Any, batch: Any) -> Any:
+        values = PER_SAMPLE[loss](apply(one, inputs[batch]), targets[batch])
+        return (scales[batch] * values).mean()
+
+    def step(one: Any, v: Any, eta: Any, batch: Any) -> tuple[Any, Any]:
+        gradient = jax.grad(batch_loss)(one, batch)
+        if method.weight_decay:
+            gradient = jax.tree.map(lambda g, p: g + method.weight_decay * p, gradient, one)
+        v = jax.tree.map(lambda old, g: method.momentum * old + g, v, gradient)
+        ahead = v
+        if method.nesterov:
+            ahead = jax.tree.map(lambda new, g: g + method.momentum * new, v, gradient)
+        return jax.tree.map(lambda p, a: p - eta * a, one, ahead), v
+
+    def body(index: Any, carry: Any) -> Any:
+        now, v, lost, done = carry
+        now, v = jax.vmap(step)(now, v, step_sizes, drawn[index])
+        finite = jnp.stack(
+            [jnp.isfinite(a).reshape(len(a), -1).all(axis=1) for a in jax.tree.leaves(now)]
+        ).all(axis=0)
+        return now, v, jnp.where((lost == NEVER) & ~finite, done + 1, lost), done + 1
+
+    return jax.lax.fori_loop(0, steps, body, carry)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _look(
+    apply: Callable[[Any, Any], Any], loss: str, params: Any, inputs: Any, targets: Any
+) -> tuple[Any, Any]:
+    """Return the log-residual and the mean loss of every run, over all data."""
+    outputs = jax.vmap(lambda one: apply(one, inputs))(params)
+    distances = RESIDUAL[loss](outputs, targets).reshape(len(outputs), -1)
+    values = jax.vmap(lambda f: PER_SAMPLE[loss](f, targets))(outputs).mean(axis=1)
+    return jnp.log(jnp.sqrt((distances**2).sum(axis=1))), values
 
 
 class _Drawing:
