@@ -461,5 +461,7 @@ def test_single_precision_is_accepted_where_the_rank_is_clear():
 
 def test_a_warning_names_the_line_of_the_caller():
     with pytest.warns(ExponentWarning) as caught:
-        sgd_exponent(np.diag([1.0, 0.5, 0.1, 1e-4]) + 1e-5, 1.9, rng=0, steps=10)
+        lyapunov_exponent(
+            SGDLaw(np.diag([1.0, 0.5, 0.1, 1e-4]) + 1e-5, 1.9), "monte_carlo", rng=0, steps=10
+        )
     assert caught[0].filename == __file__

@@ -21,7 +21,12 @@ from stabcore.lyapunov.laws import (
     require_law,
 )
 from stabcore.lyapunov.proofs import inside, proven_bounds
-from stabcore.lyapunov.simulated_products import check_options, monte_carlo
+from stabcore.lyapunov.simulated_products import (
+    check_options,
+    monte_carlo,
+    simulated,
+    warn_if_short,
+)
 from stabcore.lyapunov.transfer_operator import solved, transfer
 
 ALGORITHMS = ("auto", "closed_form", "transfer", "enclosure", "monte_carlo")
@@ -102,12 +107,16 @@ def lyapunov_exponent(
         if result is None:
             raise ValueError(f"algorithm 'closed_form' does not know {law!r}; use 'auto'.")
         return result
-    return estimated(law, rng, check.real("tolerance", tolerance, above=0.0), options)
+    goal = check.real("tolerance", tolerance, above=0.0)
+    result = estimated(law, check.generator(rng), goal, options)
+    if result.kind == "statistical":
+        warn_if_short(result)
+    return result
 
 
 def estimated(
     law: AnyLaw,
-    rng: int | np.random.Generator | None,
+    rng: np.random.Generator,
     tolerance: float,
     options: dict[str, Any],
     *,
@@ -133,24 +142,23 @@ def estimated(
     if isinstance(law, MomentumLaw):
         return _with_momentum(law, rng, tolerance, options, proven=proven)
     if isinstance(law, SampledLaw):
-        return monte_carlo(law, rng, **options)
+        return simulated(law, rng, **options)
     parts = split(law)
     if len(parts) > 1:
-        generator = check.generator(rng)
         return largest_exponent(
-            [estimated(part, generator, tolerance, options, proven=proven) for part in parts]
+            [estimated(part, rng, tolerance, options, proven=proven) for part in parts]
         )
     result = _transfer_per_step(law, tolerance, proven) if _deterministic(law) else None
     if result is None or not (result.converged or result.upper - result.value < ROUGH):
-        simulated = monte_carlo(law, rng, **options)
-        candidates = [simulated] if result is None else [result, simulated]
+        run = simulated(law, rng, **options)
+        candidates = [run] if result is None else [result, run]
         result = min(candidates, key=lambda exponent: exponent.upper - exponent.lower)
     return inside(result, proven_bounds(law)) if proven else result
 
 
 def _with_momentum(
     law: MomentumLaw,
-    rng: int | np.random.Generator | None,
+    rng: np.random.Generator,
     tolerance: float,
     options: dict[str, Any],
     *,
@@ -159,14 +167,13 @@ def _with_momentum(
     """Return the exponent with momentum: of orthogonal groups, of 2×2 factors, or simulated."""
     parts = split(law)
     if len(parts) > 1:
-        generator = check.generator(rng)
         return largest_exponent(
-            [estimated(part, generator, tolerance, options, proven=proven) for part in parts]
+            [estimated(part, rng, tolerance, options, proven=proven) for part in parts]
         )
     few = law.batches.epoch_length == 1 and law.batches.count <= MOST_FACTORS
     if law.dimension == 2 and few:
         return estimated(law.finite(), rng, tolerance, options, proven=proven)
-    result = monte_carlo(law, rng, **options)
+    result = simulated(law, rng, **options)
     return inside(result, proven_bounds(law)) if proven else result
 
 

@@ -159,14 +159,42 @@ def monte_carlo(
         max_steps=max_steps,
         control_variates=control_variates,
     )
+    result = simulated(
+        law,
+        generator,
+        steps=steps,
+        replicas=replicas,
+        transient=transient,
+        standard_error=standard_error,
+        decide_sign=decide_sign,
+        max_steps=max_steps,
+        control_variates=control_variates,
+    )
+    warn_if_short(result)
+    return result
+
+
+def simulated(
+    law: AnyLaw,
+    rng: np.random.Generator,
+    *,
+    steps: int = 20_000,
+    replicas: int = 32,
+    transient: int | None = None,
+    standard_error: float | None = None,
+    decide_sign: float | None = None,
+    max_steps: int | None = None,
+    control_variates: bool = False,
+) -> Exponent:
+    """Return what `monte_carlo` does, for arguments that are checked, and without a warning."""
     parts = [law] if isinstance(law, SampledLaw) else split(law)
     if len(parts) > 1:
         alpha = None if decide_sign is None else decide_sign / len(parts)
         return largest_exponent(
             [
-                monte_carlo(
+                simulated(
                     part,
-                    generator,
+                    rng,
                     steps=steps,
                     replicas=replicas,
                     transient=transient,
@@ -179,7 +207,7 @@ def monte_carlo(
             ]
         )
     counted = _with_controls(law, replicas) if control_variates else None
-    run = _Run(law, generator, steps, replicas, transient, counted)
+    run = _Run(law, rng, steps, replicas, transient, counted)
     longest = LONGEST * steps if max_steps is None else max_steps
     rounds = 1
     while True:
@@ -192,7 +220,6 @@ def monte_carlo(
         rounds += 1
     if missing and result.converged:
         result = replace(result, status=f"stopped at max_steps: {missing}; raise max_steps")
-    warn_if_short(result)
     return result
 
 
@@ -276,8 +303,8 @@ def estimate(
 
 
 def warn_if_short(result: Exponent) -> None:
-    """Warn of a result that cannot be trusted."""
-    if not result.converged:
+    """Warn of a result that cannot be trusted, unless its sign is proven by other means."""
+    if not result.converged and not result.proof:
         check.warn(f"this Monte Carlo run is {result.status}.", ExponentWarning)
 
 

@@ -18,7 +18,6 @@ for very many factors) a simulation in which every factor was drawn.
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,11 +31,11 @@ from stabcore import _validation as check
 from stabcore._constants import EPSILON
 from stabcore._random import run_replicas
 from stabcore._validation import Array
-from stabcore.exponent import Exponent, ExponentWarning, exact
+from stabcore.exponent import Exponent, exact
 from stabcore.lyapunov._factors import listed
 from stabcore.lyapunov.enclosures import MOST_ENCLOSED, enclosure
 from stabcore.lyapunov.laws import FiniteLaw, Law, SGDLaw, require_law
-from stabcore.lyapunov.simulated_products import monte_carlo
+from stabcore.lyapunov.simulated_products import simulated
 
 STENCIL = 6  # points of the local interpolation, in each coordinate
 
@@ -149,12 +148,12 @@ def solved(law: Law, goal: float, *, enclosed: bool = True) -> Exponent:
         widest = WIDE if found.forgetful else NARROW
         proven = enclosure(law, width=min(max(10 * found.error, NARROW), widest))
         found = found.inside(proven)
-        simulated = _simulated(finite) if math.isinf(proven.lower) else None
+        guard = _simulated(finite) if math.isinf(proven.lower) else None
     else:
-        simulated = _simulated(finite)
-        found = found.held_against(simulated) if simulated.converged else found
-    if simulated is not None and math.isinf(simulated.value):  # one product that is 0 settles it
-        return exact(simulated.value, 0.0, "transfer operator", simulated.evaluations)
+        guard = _simulated(finite)
+        found = found.held_against(guard) if guard.converged else found
+    if guard is not None and math.isinf(guard.value):  # one product that is 0 settles it
+        return exact(guard.value, 0.0, "transfer operator", guard.evaluations)
     error = max(found.upper - found.value, found.value - found.lower)
     status = f"error estimate {error:.1e} above the tolerance {goal:.1e}: {found.cause}"
     return Exponent(
@@ -213,9 +212,7 @@ def _simulated(law: FiniteLaw) -> Exponent:
     rarest = float(law.probabilities[law.probabilities > 0].min())
     steps = math.ceil(GUARD_DRAWS / GUARD_REPLICAS / rarest)
     steps = min(max(GUARD_STEPS, steps), LONGEST_GUARD)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExponentWarning)
-        return monte_carlo(law, 0, steps=steps, replicas=GUARD_REPLICAS)
+    return simulated(law, np.random.default_rng(0), steps=steps, replicas=GUARD_REPLICAS)
 
 
 def _refined(factors: _Factors, dimension: int, goal: float) -> _Found:

@@ -140,7 +140,7 @@ def stable_steps(
     law = SGDLaw(minimum, 1.0, method)
 
     def exponent(step_size: float) -> Exponent:
-        return estimated(law.at(step_size), rng, tolerance, options, proven=False)
+        return estimated(law.at(step_size), check.generator(rng), tolerance, options, proven=False)
 
     kappas = np.unique(law.minimum.hessian_spectrum)
     gd = intersection([negative_steps(np.ones(1), kappa[None]) for kappa in kappas])
@@ -187,7 +187,7 @@ def _with_momentum(
         return sets | {"sgd": sets["gd"]}
 
     def exponent(step_size: float) -> Exponent:
-        return estimated(law.at(step_size), rng, how[0], how[1], proven=False)
+        return estimated(law.at(step_size), check.generator(rng), *how, proven=False)
 
     start = mean_square * (1 - EDGE)
     last = max(gd, 2 * start)

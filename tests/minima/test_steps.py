@@ -9,6 +9,7 @@ from step_models import log_sum, parallel
 
 from stabcore import (
     SGD,
+    ExponentWarning,
     Minimum,
     SGDLaw,
     gd_exponent,
@@ -250,7 +251,6 @@ def test_signs_between_are_proven_in_the_plane():
             assert lyapunov_exponent(law.at(eta)).sign == sign_between(law, low, high)
 
 
-@pytest.mark.filterwarnings("ignore::stabcore.ExponentWarning")
 def test_everything_below_the_edge_in_mean_square_is_stable():
     rng = np.random.default_rng(0)
     for size in (3, 8):
@@ -261,3 +261,15 @@ def test_everything_below_the_edge_in_mean_square_is_stable():
                 table = stable_steps(kernel, method, rng=seed, steps=4, replicas=8, points=8)
                 ((_, edge),) = table.mean_square.intervals
                 assert table.sgd.intervals[0][1] >= edge * (1 - 1e-11)
+
+
+@pytest.mark.filterwarnings("error::stabcore.ExponentWarning")
+def test_a_short_run_whose_sign_is_proven_is_not_warned_of():
+    """Its slowest direction needs 1e5 steps, of which 10 are simulated; a bound has the sign."""
+    kernel = np.diag([1.0, 0.5, 0.1, 1e-5]) + 1e-6
+    found = sgd_exponent(kernel, 0.5, rng=0, steps=10)
+    assert found.sign == -1
+    assert found.proof
+    assert not found.converged
+    with pytest.raises(ExponentWarning, match="too short"):
+        lyapunov_exponent(SGDLaw(kernel, 0.5), "monte_carlo", rng=0, steps=10)
