@@ -252,7 +252,8 @@ class _NetworkProblem(Problem):
             raise MemoryError(
                 f"the Jacobian of {len(self.targets)} samples with {self.outputs} outputs has "
                 f"{entries:.2g} entries, {entries * 8 / 1e9:.0f} GB, and its kernel "
-                f"{self.targets.size**2 * 8 / 1e9:.2g} GB; take fewer samples."
+                f"{self.targets.size**2 * 8 / 1e9:.2g} GB; take fewer samples, or do without "
+                "both: stabcore.networks.without_kernel."
             )
 
     def _check_outputs(self, apply: Apply) -> None:

@@ -19,13 +19,36 @@ from numpy.typing import ArrayLike, NDArray
 from stabcore import _validation as check
 from stabcore._jax import double_precision, is_floating, jax, jnp
 from stabcore._validation import Array
+from stabcore.networks._drawing import Drawing
 from stabcore.networks._losses import PER_SAMPLE, RESIDUAL
+from stabcore.networks.adam import Adam
 from stabcore.problems.losses import LOSSES, _smoothed_labels
 from stabcore.sampling import SGD, Batches, as_method
 
-BLOCK = 2**22  # indices drawn at a time
+BARS = 100  # pieces of a training that shows its progress
 
 NEVER = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingState:
+    """What a training needs besides the parameters to go on as if it had not stopped.
+
+    Attributes
+    ----------
+    moments : tuple of pytrees
+        The velocity; of Adam the two averages.
+    steps : int
+        Steps taken so far.
+    diverged_at : array of int, shape (R,)
+    left : array of int, shape (R, steps, B)
+        What is left of an epoch.
+    """
+
+    moments: tuple[Any, ...]
+    steps: int
+    diverged_at: NDArray[np.int64]
+    left: NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,10 +57,12 @@ class Training:
 
     Attributes
     ----------
-    params, velocity : pytrees
+    params : pytree
         Of all runs, along the first axis of every array.
+    state : TrainingState
+        To go on from here.
     times : array of int, shape (T,)
-        The recorded steps: 0, k, 2k, ... and the last.
+        The recorded steps: 0, k, 2k, ... and the last; those of a resumed training go on.
     log_residuals : array, shape (T, R)
         log‖F − y‖ over all samples and outputs (cross-entropy: of the softmax minus the labels).
     losses : array, shape (T, R)
@@ -47,7 +72,7 @@ class Training:
     """
 
     params: Any
-    velocity: Any
+    state: TrainingState
     times: NDArray[np.int64]
     log_residuals: Array
     losses: Array
@@ -82,15 +107,19 @@ def train(
     x: ArrayLike,
     y: ArrayLike,
     step_size: ArrayLike,
-    method: SGD,
+    method: SGD | Adam,
     steps: int,
     *,
     loss: str = "half_square",
     rng: int | np.random.Generator | None = None,
     record_every: int | None = None,
-    velocity: Any = None,
+    state: TrainingState | None = None,
+    progress: bool = False,
 ) -> Training:
     r"""Train a network, many runs at once.
+
+    A grid of data sets, widths or methods is a matter of `stabcore.sweep`, which asks a function
+    of yours that calls this one, on all cores, or with Dask or Ray on several machines.
 
     Source: standard; momentum and weight decay as in ``torch.optim.SGD`` (see `SGD`).
 
@@ -105,8 +134,8 @@ def train(
         Inputs and targets; for cross-entropy the smoothed labels.
     step_size : float or array, shape (R,)
         η > 0, the learning rate.
-    method : SGD
-        How one trains; all it can say is done.
+    method : SGD or Adam
+        How one trains; all they can say is done.
     steps : int
     loss : str
         As in `Minimum.from_jacobian`.
@@ -114,9 +143,11 @@ def train(
         Of the batches.
     record_every : int, optional
         Record every so many steps; only the start and the end by default.
-    velocity : pytree, optional
-        Of an earlier `Training`, to go on from where it stopped, with the same generator as `rng`;
-        0 by default. Epochs begin anew: stop at the end of one.
+    state : TrainingState, optional
+        Of an earlier `Training`, to go on from where it stopped; with its `params`, and the same
+        generator as `rng`, the result is that of one training.
+    progress : bool
+        Show a progress bar.
 
     Returns
     -------
@@ -139,7 +170,8 @@ def train(
     >>> bool((runs.log_residuals[-1] < -6).all())
     True
     """
-    how, count = as_method(method), check.integer("steps", steps)
+    how = method if isinstance(method, Adam) else as_method(method)
+    count = check.integer("steps", steps)
     check.choice("loss", loss, LOSSES)
     runs = _runs(params)
     rates = check.finite_array("step_size", step_size)
@@ -154,74 +186,122 @@ def train(
         raise ValueError(f"x has {len(inputs)} samples but y has {len(targets)}; pass one each.")
     if loss == "cross_entropy":
         targets = _smoothed_labels(targets, targets.shape[:2] if targets.ndim == 2 else (0, 0))
-    batches = how.batches(len(targets))
     generator = check.generator(rng)
     stride = count if record_every is None else check.integer("record_every", record_every)
-    times = np.unique(np.append(np.arange(0, count + 1, stride), count))
+    check.boolean("progress", progress)
     double = any(leaf.dtype == np.float64 for leaf in jax.tree.leaves(params) if is_floating(leaf))
     with double_precision() if double else nullcontext():
-        return _trained(
-            apply,
-            params,
-            (inputs, targets),
-            rates,
-            how,
-            batches,
-            times,
-            loss,
-            generator,
-            velocity,
+        batches = how.batches(len(targets))
+        start = _fresh(params, how, batches) if state is None else _fitting(state, params, how)
+        times = start.steps + np.unique(np.append(np.arange(0, count + 1, stride), count))
+        draw = Drawing(batches, runs, generator, start.left)
+        problem = _Problem(apply, loss, how, inputs, targets, batches.scales, params)
+        return _trained(problem, params, start, rates, times, draw, progress)
+
+
+class _Problem:
+    """The network, its loss and the data, in the precision of the parameters."""
+
+    def __init__(
+        self,
+        apply: Callable[[Any, Any], Any],
+        loss: str,
+        method: SGD | Adam,
+        inputs: NDArray[Any],
+        targets: Array,
+        scales: Array,
+        params: Any,
+    ) -> None:
+        self.kind = jnp.result_type(jax.tree.leaves(params)[0])
+        self.how = apply, loss, method
+        self.data = (
+            jnp.asarray(inputs, self.kind if inputs.dtype.kind == "f" else None),
+            jnp.asarray(targets, self.kind),
         )
+        self.scales = jnp.asarray(scales, self.kind)
+
+    def look(self, params: Any) -> tuple[Array, Array]:
+        """Return the log-residual and the mean loss of every run."""
+        logs, losses = _look(*self.how[:2], params, *self.data)
+        return np.asarray(logs, dtype=float), np.asarray(losses, dtype=float)
 
 
 def _trained(
-    apply: Callable[[Any, Any], Any],
+    problem: _Problem,
     params: Any,
-    data: tuple[NDArray[Any], Array],
+    state: TrainingState,
     rates: Array,
-    method: SGD,
-    batches: Batches,
     times: NDArray[np.int64],
-    loss: str,
-    rng: np.random.Generator,
-    velocity: Any,
+    draw: Drawing,
+    progress: bool,
 ) -> Training:
+    from tqdm import tqdm  # only a long training needs it
+
+    runs = draw.runs
+    step_sizes = jnp.broadcast_to(jnp.asarray(rates, problem.kind), (runs,))
     params = jax.tree.map(jnp.asarray, params)
-    kind = jnp.result_type(jax.tree.leaves(params)[0])
-    inputs = jnp.asarray(data[0], kind if data[0].dtype.kind == "f" else None)
-    targets, scales = jnp.asarray(data[1], kind), jnp.asarray(batches.scales, kind)
-    runs = _runs(params)
-    step_sizes = jnp.broadcast_to(jnp.asarray(rates, kind), (runs,))
-    moved = jax.tree.map(jnp.zeros_like, params) if velocity is None else velocity
-    carry = params, moved, jnp.full(runs, NEVER), jnp.asarray(0)
-    how = apply, loss, method
-    given = inputs, targets
-    seen = [_look(apply, loss, params, *given)]
-    draw = _Drawing(batches, runs, rng)
-    for first, last in pairwise(times):
-        for size in draw.pieces(int(last - first)):
-            drawn = draw.next(size)
-            # Padded to a power of two: a run of another length need not be compiled again.
-            padding = 2 ** (size - 1).bit_length() - size
-            padded = np.pad(drawn, ((0, padding), (0, 0), (0, 0)))
-            carry = _follow(*how, carry, padded, size, *given, scales, step_sizes)
-        seen.append(_look(apply, loss, carry[0], *given))
-    logs, losses = (np.array([np.asarray(one[k]) for one in seen], dtype=float) for k in (0, 1))
+    carry = params, state.moments, jnp.asarray(state.diverged_at), jnp.asarray(state.steps)
+    seen = [problem.look(params)]
+    total = int(times[-1] - times[0])
+    most = max(1, total // BARS) if progress else total
+    with tqdm(total=total, disable=not progress, unit="step") as bar:
+        for first, last in pairwise(times):
+            for size in draw.pieces(int(last - first), most):
+                drawn = draw.next(size)
+                # Padded to a power of two: a run of another length need not be compiled again.
+                padding = 2 ** (size - 1).bit_length() - size
+                padded = np.pad(drawn, ((0, padding), (0, 0), (0, 0)))
+                carry = _follow(
+                    *problem.how, carry, padded, size, *problem.data, problem.scales, step_sizes
+                )
+                bar.update(size)
+            seen.append(problem.look(carry[0]))
+    logs, losses = (np.array(part) for part in zip(*seen, strict=True))
+    diverged = np.asarray(carry[2], dtype=np.int64)
     return Training(
         params=carry[0],
-        velocity=carry[1],
+        state=TrainingState(
+            moments=carry[1], steps=int(times[-1]), diverged_at=diverged, left=draw.left
+        ),
         times=times.astype(np.int64),
         log_residuals=logs,
         losses=losses,
-        diverged_at=np.asarray(carry[2], dtype=np.int64),
+        diverged_at=diverged,
     )
+
+
+def _fresh(params: Any, method: SGD | Adam, batches: Batches) -> TrainingState:
+    """Return the state in which a training starts."""
+    runs, zeros = _runs(params), jax.tree.map(jnp.zeros_like, params)
+    return TrainingState(
+        moments=(zeros, zeros) if isinstance(method, Adam) else (zeros,),
+        steps=0,
+        diverged_at=np.full(runs, NEVER),
+        left=np.empty((runs, 0, batches.batch_size), np.int64),
+    )
+
+
+def _fitting(state: TrainingState, params: Any, method: SGD | Adam) -> TrainingState:
+    """Return the state of an earlier training, and refuse that of another one."""
+    if not isinstance(state, TrainingState):
+        raise TypeError(
+            f"state must be that of an earlier Training, got {check.short(state)}; pass its .state."
+        )
+    needed = 2 if isinstance(method, Adam) else 1
+    shapes = [[leaf.shape for leaf in jax.tree.leaves(one)] for one in state.moments]
+    if shapes != [[np.shape(leaf) for leaf in jax.tree.leaves(params)]] * needed:
+        raise ValueError(
+            "state is that of other runs or another method; pass the params and the state of one "
+            "Training, and its method."
+        )
+    return state
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _follow(
     apply: Callable[[Any, Any], Any],
     loss: str,
-    method: SGD,
+    method: SGD | Adam,
     carry: Any,
     drawn: Any,
     steps: Any,
@@ -236,25 +316,48 @@ def _follow(
         values = PER_SAMPLE[loss](apply(one, inputs[batch]), targets[batch])
         return (scales[batch] * values).mean()
 
-    def step(one: Any, v: Any, eta: Any, batch: Any) -> tuple[Any, Any]:
+    rule = partial(_adam_step, method) if isinstance(method, Adam) else partial(_sgd_step, method)
+
+    def step(count: Any, one: Any, moments: Any, eta: Any, batch: Any) -> tuple[Any, Any]:
         gradient = jax.grad(batch_loss)(one, batch)
         if method.weight_decay:
             gradient = jax.tree.map(lambda g, p: g + method.weight_decay * p, gradient, one)
-        v = jax.tree.map(lambda old, g: method.momentum * old + g, v, gradient)
-        ahead = v
-        if method.nesterov:
-            ahead = jax.tree.map(lambda new, g: g + method.momentum * new, v, gradient)
-        return jax.tree.map(lambda p, a: p - eta * a, one, ahead), v
+        moments, ahead = rule(count, moments, gradient)
+        return jax.tree.map(lambda p, a: p - eta * a, one, ahead), moments
 
     def body(index: Any, carry: Any) -> Any:
-        now, v, lost, done = carry
-        now, v = jax.vmap(step)(now, v, step_sizes, drawn[index])
+        now, moments, lost, done = carry
+        batches = drawn[index]
+        now, moments = jax.vmap(partial(step, done + 1))(now, moments, step_sizes, batches)
         finite = jnp.stack(
             [jnp.isfinite(a).reshape(len(a), -1).all(axis=1) for a in jax.tree.leaves(now)]
         ).all(axis=0)
-        return now, v, jnp.where((lost == NEVER) & ~finite, done + 1, lost), done + 1
+        return now, moments, jnp.where((lost == NEVER) & ~finite, done + 1, lost), done + 1
 
     return jax.lax.fori_loop(0, steps, body, carry)
+
+
+def _sgd_step(method: SGD, count: Any, moments: Any, gradient: Any) -> tuple[Any, Any]:
+    """Return the new velocity and what is subtracted, in units of the step size."""
+    beta = method.momentum
+    velocity = jax.tree.map(lambda old, g: beta * old + g, moments[0], gradient)
+    if not method.nesterov:
+        return (velocity,), velocity
+    return (velocity,), jax.tree.map(lambda new, g: g + beta * new, velocity, gradient)
+
+
+def _adam_step(method: Adam, count: Any, moments: Any, gradient: Any) -> tuple[Any, Any]:
+    """Return the new averages and what is subtracted, in units of the step size."""
+    one, two = method.beta1, method.beta2
+    first = jax.tree.map(lambda m, g: one * m + (1 - one) * g, moments[0], gradient)
+    second = jax.tree.map(lambda s, g: two * s + (1 - two) * g**2, moments[1], gradient)
+
+    def ahead(m: Any, s: Any) -> Any:
+        # Powers of Python numbers would be in the precision of the counter, not of the parameters.
+        start_first, start_second = (1 - jnp.asarray(beta, m.dtype) ** count for beta in (one, two))
+        return (m / start_first) / (jnp.sqrt(s / start_second) + method.epsilon)
+
+    return (first, second), jax.tree.map(ahead, first, second)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -266,41 +369,6 @@ def _look(
     distances = RESIDUAL[loss](outputs, targets).reshape(len(outputs), -1)
     values = jax.vmap(lambda f: PER_SAMPLE[loss](f, targets))(outputs).mean(axis=1)
     return jnp.log(jnp.sqrt((distances**2).sum(axis=1))), values
-
-
-class _Drawing:
-    """Batches of all runs, drawn some steps at a time; epochs go on from piece to piece."""
-
-    def __init__(self, batches: Batches, runs: int, rng: np.random.Generator) -> None:
-        self.batches, self.runs, self.rng = batches, runs, rng
-        self.left = np.empty((runs, 0, batches.batch_size), np.int64)
-
-    def pieces(self, steps: int) -> list[int]:
-        """Return numbers of steps that are drawn at a time."""
-        most = max(1, BLOCK // (self.runs * self.batches.batch_size))
-        return [min(most, steps - done) for done in range(0, steps, most)]
-
-    def next(self, steps: int) -> NDArray[np.int64]:
-        """Return the batches of so many steps, shape (steps, R, B)."""
-        size, count = self.batches.batch_size, self.batches.n_samples
-        if self.batches.full_batch:
-            whole = np.arange(count, dtype=np.int64)
-            return np.broadcast_to(whole, (steps, self.runs, count))
-        if self.batches.reshuffle:
-            length = self.batches.epoch_length
-            epochs = -(-(steps - self.left.shape[1]) // length)
-            # Epoch by epoch, so that what is drawn does not depend on the pieces.
-            orders = np.tile(np.arange(count), (max(epochs, 0), self.runs, 1))
-            fresh = np.swapaxes(self.rng.permuted(orders, axis=2), 0, 1)
-            self.left = np.concatenate([self.left, fresh.reshape(self.runs, -1, size)], axis=1)
-            taken, self.left = self.left[:, :steps], self.left[:, steps:]
-            return np.swapaxes(taken, 0, 1)
-        if self.batches.independent:
-            return self.rng.choice(
-                count, size=(steps, self.runs, size), p=self.batches.probabilities
-            )
-        keys = self.rng.random((steps, self.runs, count))
-        return np.argpartition(keys, size - 1, axis=-1)[..., :size]
 
 
 def _runs(params: Any) -> int:

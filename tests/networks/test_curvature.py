@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from networks_data import digits, smoothed
 
-from stabcore.networks import minimum_of, mlp, sharpness, transformer
+from stabcore import SGD
+from stabcore.networks import batch_sharpness, minimum_of, mlp, sharpness, transformer
 
 X, Y = digits(5)
 
@@ -45,3 +46,43 @@ def test_what_is_refused():
         sharpness(model.apply, model.initial(0), X, Y[:4])
     with pytest.raises(ValueError, match="loss must be one of"):
         sharpness(model.apply, model.initial(0), X, Y, loss="hinge")
+
+
+def written_out(model, params, batches, weights):
+    """E[gᵀHg]/E[|g|²] with whole Hessians."""
+    with jax.enable_x64(True):
+        vector, back = jax.flatten_util.ravel_pytree(jax.tree.map(jnp.asarray, params))
+        curved, squared = 0.0, 0.0
+        for batch, weight in zip(batches, weights, strict=True):
+
+            def loss(theta, batch=batch):
+                return 0.5 * ((model.apply(back(theta), X[batch]) - Y[batch]) ** 2).mean()
+
+            gradient, hessian = jax.grad(loss)(vector), jax.hessian(loss)(vector)
+            curved += weight * float(gradient @ hessian @ gradient)
+            squared += weight * float(gradient @ gradient)
+    return curved / squared
+
+
+@pytest.mark.parametrize("size", [1, 2, None])
+def test_batch_sharpness_is_the_curvature_along_the_gradients(size):
+    model, method = mlp(64, (4,)), SGD(batch_size=size)
+    params, (batches, weights) = model.initial(0), method.batches(5).listed()
+    found = batch_sharpness(model.apply, params, X, Y, method)
+    assert found == pytest.approx(written_out(model, params, batches, weights), rel=1e-10)
+
+
+def test_batch_sharpness_of_drawn_batches():
+    """Ten batches of two; 4,000 are drawn. The error is that of a ratio of two means."""
+    model, method = mlp(64, (4,)), SGD(batch_size=2)
+    params = model.initial(0)
+    exact = batch_sharpness(model.apply, params, X, Y, method)
+    drawn = [
+        batch_sharpness(model.apply, params, X, Y, method, draws=9, rng=seed) for seed in range(200)
+    ]
+    # A ratio of means of nine is biased by an order of 1/9 of its variance.
+    assert abs(np.mean(drawn) - exact) < 4 * np.std(drawn) / np.sqrt(200) + np.var(drawn) / exact
+
+
+def test_batch_sharpness_where_nothing_moves_is_not_a_number():
+    assert np.isnan(batch_sharpness(lambda w, x: w["a"] * x, {"a": np.ones(())}, [2.0], [2.0]))

@@ -4,7 +4,7 @@ import pytest
 from networks_data import digits, smoothed
 
 from stabcore import SGD, LinearRegression, stochastic_gradient_descent
-from stabcore.networks import mlp, train
+from stabcore.networks import Adam, mlp, train
 
 X, Y = digits(6)
 MODEL = mlp(64, (8,))
@@ -76,17 +76,91 @@ def test_step_sizes_of_their_own():
         )
 
 
-@pytest.mark.parametrize("method", [SGD(momentum=0.9), SGD(batch_size=2, reshuffle=True)], ids=str)
-def test_training_can_be_resumed(method):
+RESUMED = [
+    SGD(momentum=0.9),
+    SGD(momentum=0.9, nesterov=True),
+    SGD(batch_size=2, reshuffle=True),
+    SGD(batch_size=2, replacement=True),
+    Adam(batch_size=2, reshuffle=True),
+]
+
+
+@pytest.mark.parametrize("method", RESUMED, ids=str)
+def test_training_can_be_resumed_in_the_middle_of_an_epoch(method):
     start = MODEL.initial(0, runs=2)
     whole = train(MODEL.apply, start, X, Y, 0.05, method, 12, rng=np.random.default_rng(3))
     rng = np.random.default_rng(3)
-    first = train(MODEL.apply, start, X, Y, 0.05, method, 6, rng=rng)
-    options = {"velocity": first.velocity, "rng": rng}
-    second = train(MODEL.apply, first.params, X, Y, 0.05, method, 6, **options)
+    first = train(MODEL.apply, start, X, Y, 0.05, method, 5, rng=rng)
+    options = {"state": first.state, "rng": rng}
+    second = train(MODEL.apply, first.params, X, Y, 0.05, method, 7, **options)
+    assert second.times.tolist() == [5, 12]
     assert np.asarray(second.params["0_weight"]) == pytest.approx(
         np.asarray(whole.params["0_weight"]), rel=1e-12
     )
+
+
+def test_a_run_that_diverged_before_says_so_when_it_is_resumed():
+    start = {"w": np.ones((2, 1))}
+    first = train(linear, start, [[1.0]], [0.0], [0.5, 1e200], SGD(), 3)
+    second = train(linear, first.params, [[1.0]], [0.0], [0.5, 1e200], SGD(), 3, state=first.state)
+    assert second.diverged_at.tolist() == [-1, 2]
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.3])
+def test_adam_as_it_is_written(decay):
+    rng = np.random.default_rng(0)
+    x, y, theta = rng.normal(size=(4, 3)), rng.normal(size=4), rng.normal(size=3)
+    method = Adam(batch_size=None, beta1=0.7, beta2=0.9, epsilon=1e-3, weight_decay=decay)
+    runs = train(linear, {"w": theta[None]}, x, y, 0.1, method, 20)
+    m = s = np.zeros(3)
+    for t in range(1, 21):
+        g = x.T @ (x @ theta - y) / 4 + decay * theta
+        m, s = 0.7 * m + 0.3 * g, 0.9 * s + 0.1 * g * g
+        theta = theta - 0.1 * m / (1 - 0.7**t) / (np.sqrt(s / (1 - 0.9**t)) + 1e-3)
+    assert np.asarray(runs.params["w"])[0] == pytest.approx(theta, rel=1e-12)
+
+
+def test_adam_in_single_precision_stays_there():
+    params = {"w": np.ones((2, 3), np.float32)}
+    runs = train(linear, params, np.ones((2, 3)), np.ones(2), 0.1, Adam(), 3, rng=0)
+    assert runs.params["w"].dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"beta1": 1.0}, "beta1 must be below 1"),
+        ({"beta2": -0.1}, "beta2 must be"),
+        ({"epsilon": 0.0}, "epsilon must be"),
+        ({"weight_decay": -1.0}, "weight_decay must be"),
+        ({"replacement": True, "reshuffle": True}, "reshuffle=True uses every sample once"),
+    ],
+)
+def test_what_adam_refuses(change, message):
+    with pytest.raises(ValueError, match=message):
+        Adam(**change)
+
+
+def test_the_state_of_another_training_is_refused():
+    first = train(MODEL.apply, MODEL.initial(0, runs=2), X, Y, 0.1, SGD(), 2, rng=0)
+    arguments = MODEL.apply, MODEL.initial(0, runs=3), X, Y, 0.1
+    with pytest.raises(ValueError, match="state is that of other runs"):
+        train(*arguments, SGD(), 2, state=first.state)
+    with pytest.raises(ValueError, match="another method"):
+        train(MODEL.apply, first.params, X, Y, 0.1, Adam(), 2, state=first.state)
+    with pytest.raises(TypeError, match=r"pass its \.state"):
+        train(*arguments, SGD(), 2, state=first)
+
+
+def test_progress_changes_nothing_but_the_screen(capfd):
+    start = MODEL.initial(0, runs=2)
+    method = SGD(batch_size=2, reshuffle=True)
+    quiet, shown = (
+        train(MODEL.apply, start, X, Y, 0.1, method, 250, rng=1, progress=progress)
+        for progress in (False, True)
+    )
+    assert (np.asarray(quiet.params["0_weight"]) == np.asarray(shown.params["0_weight"])).all()
+    assert "250/250" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("loss", ["half_square", "mean_square", "sum_square", "cross_entropy"])
