@@ -1,4 +1,7 @@
-"""Run the benchmarks and write results.json and results.md: `python benchmarks/record.py`."""
+"""Run the benchmarks and write results.json and results.md: `python benchmarks/record.py`.
+
+`python benchmarks/record.py test_networks.py` runs one file and keeps what is known of the others.
+"""
 
 import json
 import os
@@ -28,11 +31,12 @@ def machine():
     )
 
 
-def measure():
-    """Run the suite and return {test: {"seconds": median, "steps": number of steps}}."""
+def measure(files):
+    """Run the suite, or some of its files; return {test: {"seconds": median, "steps": number}}."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "benchmarks.json"
-        command = [sys.executable, "-m", "pytest", str(HERE), f"--benchmark-json={output}", "-q"]
+        paths = [str(HERE / file) for file in files] or [str(HERE)]
+        command = [sys.executable, "-m", "pytest", *paths, f"--benchmark-json={output}", "-q"]
         subprocess.run(command, check=True, cwd=HERE.parent)
         measured = json.loads(output.read_text())["benchmarks"]
     return {
@@ -58,6 +62,7 @@ def render(results):
             *map_tables(results["benchmarks"]),
             *saddle_tables(results["benchmarks"]),
             *kernel_table(results["benchmarks"]),
+            *network_tables(results["benchmarks"]),
             *book_table(results.get("book")),
             FOOTER,
         ]
@@ -207,6 +212,34 @@ def kernel_table(measured):
     )
 
 
+def network_tables(measured):
+    """Compare training with loops over compiled steps; report minima and exponents of networks."""
+    yield "## Networks: training with batches of one\n"
+    yield "| | `train`, 32 runs, µs per run-step | JAX loop, µs | ratio | PyTorch, µs |"
+    yield "|---|--:|--:|--:|--:|"
+    torch = measured.get("test_networks::test_train_torch")
+    for name in ("mlp", "cnn", "transformer"):
+        ours, loop = (
+            nanoseconds(measured[f"test_networks::{test}[{name}]"]) / 1e3
+            for test in ("test_train", "test_train_jax")
+        )
+        peer = f"{nanoseconds(torch) / 1e3:.0f}" if torch and name == "mlp" else ""
+        yield f"| {name} | {ours:.1f} | {loop:.0f} | {loop / ours:.0f} | {peer} |"
+    yield "\n## Networks: minima and exponents\n"
+    yield "| | seconds |"
+    yield "|---|--:|"
+    for test, label in (
+        *(
+            (f"test_levenberg_marquardt[{name}]", f"move to a minimum, 24 × 10 outputs, {name}")
+            for name in ("mlp", "cnn", "transformer")
+        ),
+        ("test_large_kernel", "kernel of 64 × 10 outputs of a CNN, and λ at 20 step sizes"),
+        ("test_stable_steps", "all stable steps of six kernels"),
+    ):
+        yield f"| {label} | {measured[f'test_networks::{test}']['seconds']:.2f} |"
+    yield ""
+
+
 def comparison(measured, *rows):
     """Tabulate times, and how many times faster than the last row each step is."""
     naive = nanoseconds(measured[rows[-1][1]])
@@ -245,4 +278,6 @@ def store(results):
 
 
 if __name__ == "__main__":
-    store(load() | {"machine": machine(), "benchmarks": measure()})
+    known, files = load(), sys.argv[1:]
+    kept = known.get("benchmarks", {}) if files else {}
+    store(known | {"machine": machine(), "benchmarks": kept | measure(files)})

@@ -86,10 +86,11 @@ def stable_steps(
     found. Elsewhere everything is stable up to the edge in mean square (or 2/max k, where every
     factor is a contraction; k are the curvatures of the samples' losses), and nothing is where the
     determinant bound (1/r) E log|det A_S| ≤ λ is positive (with more than 2000 different batches
-    the bound is estimated from as many). In what is left λ is scanned, the step sizes at which a
-    factor is singular among the points, and every sign change is bracketed as tightly as the error
-    of the exponent allows. In the plane the signs between sign changes are then proven, on whole
-    intervals of step sizes, until the widest without a proof is the `resolution`.
+    the bound is estimated from as many). In what is left, or the `points` widest pieces of it, λ is
+    scanned, the step sizes at which a factor is singular among the points, and every sign change is
+    bracketed as tightly as the error of the exponent allows. In the plane the signs between sign
+    changes are then proven, on whole intervals of step sizes, until the widest without a proof is
+    the `resolution`.
 
     Source: our derivation.
 
@@ -225,6 +226,9 @@ def _scanned_steps(
         return _first_interval(reach, bound.brackets[-1:])
     # Outside these pieces λ is positive, since the determinant bound is.
     pieces = [(max(a, start), min(b, last)) for a, b in bound.intervals if a < last and b > start]
+    # Many batches have many singular factors, each in a piece far too thin for a scan.
+    pieces.sort(key=lambda piece: piece[0] - piece[1])
+    pieces, passed_over = sorted(pieces[:points]), pieces[points:]
     scans = []
     for low, high in pieces:
         count = max(FEWEST_POINTS, round(points * (high - low) / (last - start)))
@@ -242,6 +246,7 @@ def _scanned_steps(
     spacing = max(scan.resolution for scan in scans)
     if can_be_enclosed(law):
         spacing = min(spacing, _unproven(law, pieces, brackets))
+    spacing = max([spacing, *(high - low for low, high in passed_over)])
     return StableSet(
         intervals=tuple(intervals),
         brackets=tuple(brackets),

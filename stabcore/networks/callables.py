@@ -67,7 +67,7 @@ def minimum_of_functions(
         ``outputs(params, x)``: of a batch of inputs (N, ...), shape (N,) or (N, C).
     gradients : callable
         ``gradients(params, x)``: the derivatives of the outputs in each array of `params`, in the
-        same structure; for an array of shape s those have shape (N, *s) or (N, C, *s).
+        same structure, where an array has the shape ``(N, *shape)`` or ``(N, C, *shape)``.
     params : dict of arrays, or another pytree
         Floating-point numbers, in any precision.
     x, y : arrays, shapes (N, ...), (N,) or (N, C)
@@ -237,8 +237,8 @@ class _FunctionsProblem(_NetworkProblem):
         if not np.abs(first - np.concatenate(alone)).max() <= scale:
             raise ValueError(
                 "the output of a sample depends on the others in its batch, as with batch "
-                "normalisation in training mode: random batches then have no common minimum; use "
-                "evaluation mode (model.eval()), or layer normalisation."
+                "normalisation in training mode: random batches then in general have no common "
+                "minimum; use evaluation mode (model.eval()), or layer normalisation."
             )
         self._check_gradients()
 

@@ -184,7 +184,7 @@ def minimum_of(
             probabilities=probabilities,
         )
         assert isinstance(result, NetworkMinimum)
-        result.params = problem.unravel(point)
+        result.params = problem.as_given(point)
     result.point, result.unravel = point, problem.unravel
     result.moved = float(np.linalg.norm(point - start))
     result.relative = result.moved / max(float(np.linalg.norm(start)), 1e-300)
@@ -246,6 +246,11 @@ class _NetworkProblem(Problem):
         found = np.asarray(_gradients(*self.network, theta, self.inputs))
         return found.reshape(len(self.targets), self.outputs, self.n_parameters)
 
+    def as_given(self, theta: Array) -> Any:
+        """Return the pytree with arrays of NumPy, which stay in double precision anywhere."""
+        _, structure, fixed = self.network
+        return structure.rebuild(theta, fixed)
+
     def _check_memory(self) -> None:
         entries = self.targets.size * self.n_parameters
         if entries * 8 > MOST_BYTES:
@@ -284,8 +289,8 @@ class _NetworkProblem(Problem):
         if not np.abs(first - alone).max() <= scale:
             raise ValueError(
                 "the output of a sample depends on the others in its batch, as with batch "
-                "normalisation in training mode: random batches then have no common minimum; use "
-                "evaluation mode, or layer normalisation."
+                "normalisation in training mode: random batches then in general have no common "
+                "minimum; use evaluation mode, or layer normalisation."
             )
 
 

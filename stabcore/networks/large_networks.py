@@ -104,7 +104,7 @@ def without_kernel(
         # Where all are the same multiple of the identity the multiple will do.
         weights = np.asarray(roots if loss == "cross_entropy" else roots[0, 0, 0])
         minimum = MatrixFreeMinimum(problem.products(point, weights), most_products=most)
-        minimum.params = problem.unravel(point)
+        minimum.params = problem.as_given(point)
     minimum.moved = float(np.linalg.norm(point - start))
     minimum.largest_residual = first
     return minimum

@@ -20,6 +20,7 @@ from stabcore import (
 )
 from stabcore.lyapunov import enclosure
 from stabcore.lyapunov.enclosures import sign_between
+from stabcore.minima import steps
 from stabcore.stable_sets import stable_set
 
 KERNEL = np.array([[2.0, 0.3, 0.1], [0.3, 1.0, -0.5], [0.1, -0.5, 4.0]])
@@ -273,3 +274,23 @@ def test_a_short_run_whose_sign_is_proven_is_not_warned_of():
     assert not found.converged
     with pytest.raises(ExponentWarning, match="too short"):
         lyapunov_exponent(SGDLaw(kernel, 0.5), "monte_carlo", rng=0, steps=10)
+
+
+def test_of_many_singular_factors_the_widest_pieces_are_scanned(monkeypatch):
+    """924 batches of 6 have thousands of singular factors; λ is asked for at a few points only."""
+    asked = []
+    ask = steps.estimated
+    monkeypatch.setattr(
+        steps, "estimated", lambda law, *rest, **how: asked.append(law) or ask(law, *rest, **how)
+    )
+    jacobian = np.eye(12, 20) + 0.3 * np.random.default_rng(3).normal(size=(12, 20))
+    method = SGD(batch_size=6)
+    found = stable_steps(Minimum.from_jacobian(jacobian), method, points=8, steps=2000).sgd
+    assert 1 < len(asked) <= 8 * 5 + 200  # five points a piece at least, and the sign changes
+    low, high = found.brackets[-1]
+    inside, outside = (
+        sgd_exponent(Minimum.from_jacobian(jacobian), eta, method, rng=0)
+        for eta in (0.98 * low, 1.02 * high)
+    )
+    assert inside.sign == -1
+    assert outside.sign == 1

@@ -48,6 +48,7 @@ def test_single_precision_parameters_are_taken_to_double():
     minimum = minimum_of(MODEL.apply, single, X.astype(np.float32), Y)
     assert minimum.point.dtype == np.float64
     assert minimum.params["0_weight"].dtype == np.float64
+    assert (2 * minimum.params["0_weight"]).dtype == np.float64  # outside any context
     assert jnp.ones(1).dtype == np.float32  # the switch of the process is where it was
 
 
