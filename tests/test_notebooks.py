@@ -62,7 +62,8 @@ def test_wrong_parameters_are_refused_before_anything_runs(parameters, tmp_path)
 
 def test_published_notebooks_are_light():
     sizes = {name: path.stat().st_size for name, path in run.notebooks().items()}
-    assert sum(sizes.values()) < 4_000_000, sizes
+    assert max(sizes.values()) < 400_000, sizes  # a page loads in a second or two on a phone
+    assert sum(sizes.values()) < 5_000_000, sizes  # and so does a clone
 
 
 def test_pictures_keep_their_size_and_colours():
