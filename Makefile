@@ -2,6 +2,10 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 
+# What JAX compiles for a test or a notebook serves again when the book runs it.
+export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/_build/jax
+export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.1
+
 .DEFAULT_GOAL := help
 .PHONY: help venv book check test refresh lint lock clean
 
