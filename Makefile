@@ -25,7 +25,7 @@ test: venv  ## run the tests, the doctests and every notebook against its commit
 	@$(RUN) -m pytest -n auto --dist loadscope -p no:benchmark --ignore tests/book \
 		--doctest-modules --doctest-glob README.md --doctest-glob rerun.md \
 		--nbval --nbval-current-env --nbval-kernel-startup-timeout 600 \
-		stabcore tests notebooks README.md book/rerun.md
+		notebooks stabcore tests README.md book/rerun.md
 
 refresh: venv  ## execute the notebooks in place: the outputs that are committed
 	@$(RUN) notebooks/run.py --refresh

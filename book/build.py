@@ -110,7 +110,10 @@ def stage() -> None:
     if SOURCE.exists():
         shutil.rmtree(SOURCE)
     hidden = shutil.ignore_patterns("__pycache__", ".*")
-    shutil.copytree(ROOT / "book", SOURCE / "book", ignore=hidden)
+    # Pages show parts of the recipes.
+    for folder in ("book", "tests/recipes"):
+        if (ROOT / folder).is_dir():
+            shutil.copytree(ROOT / folder, SOURCE / folder, ignore=hidden)
     for pattern in ROOT_FILES:
         for path in ROOT.glob(pattern):
             shutil.copyfile(path, SOURCE / path.name)

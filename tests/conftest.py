@@ -1,5 +1,6 @@
 """Fixtures that several test files share."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,14 @@ from project import Project
 settings.register_profile("change", derandomize=True)
 settings.register_profile("search", derandomize=False)
 settings.load_profile("change")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each worker a processor of its own: the threads of JAX would wait for each other."""
+    worker = getattr(config, "workerinput", {}).get("workerid", "")
+    if worker and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
 
 
 @pytest.fixture
