@@ -22,7 +22,7 @@ check: venv  ## test the built book: links, alt texts, offline, in a browser
 	@$(RUN) -m pytest tests/book
 
 test: venv  ## run the tests, the doctests and every notebook against its committed outputs
-	@$(RUN) -m pytest -n auto --dist loadscope -p no:benchmark --ignore tests/book \
+	@$(RUN) -m pytest -n auto --dist loadscope --no-loadscope-reorder -p no:benchmark --ignore tests/book \
 		--doctest-modules --doctest-glob README.md --doctest-glob rerun.md \
 		--nbval --nbval-current-env --nbval-kernel-startup-timeout 600 \
 		notebooks stabcore tests README.md book/rerun.md
