@@ -14,8 +14,17 @@ import stabcore
 HEAVY = ("scipy.stats", "matplotlib", "jax", "sklearn", "joblib", "distributed", "tqdm", "pandas")
 FOLDERS = [name for row in import_graph.ROWS for name in row if name != import_graph.BASE]
 # What the training of networks may use: it tests the predictions, as simulations do.
-FOR_TRAINING = ("networks", "problems", "sampling", "_validation", "_jax")
-FOR_SIMULATIONS = ("problems", "sampling", "_random", "_validation", "_constants", "simulation")
+FOR_TRAINING = ("networks", "problems", "sampling", "_validation", "_jax", "_rates")
+TRAINING = ("training", "_steps", "_drawing", "_losses", "adam")
+FOR_SIMULATIONS = (
+    "problems",
+    "sampling",
+    "_random",
+    "_rates",
+    "_validation",
+    "_constants",
+    "simulation",
+)
 
 
 @pytest.mark.parametrize(("part", "imported"), sorted(import_graph.arrows()))
@@ -42,13 +51,14 @@ def test_a_simulation_shares_no_code_with_predictions():
             assert names <= set(FOR_SIMULATIONS), module
 
 
-def test_training_shares_no_code_with_predictions():
-    (path,) = import_graph.PACKAGE.glob("networks/training.py")
+@pytest.mark.parametrize("module", TRAINING)
+def test_training_shares_no_code_with_predictions(module):
+    path = import_graph.PACKAGE / "networks" / f"{module}.py"
     modules = {name for name in import_graph.imports_of(path) if "." in name}
     assert {name.split(".")[1] for name in modules} <= set(FOR_TRAINING)
-    allowed = ("stabcore.networks._", "stabcore.networks.adam.", "stabcore.problems.losses.")
+    allowed = (*(f"stabcore.networks.{name}." for name in TRAINING), "stabcore.problems.losses.")
     inside = ("stabcore.networks", "stabcore.problems")
-    assert all(name.startswith(allowed) for name in modules if name.startswith(inside))
+    assert all(f"{name}.".startswith(allowed) for name in modules if name.startswith(inside))
 
 
 def test_modules_of_the_base_import_no_folder():

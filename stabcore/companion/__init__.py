@@ -6,7 +6,7 @@ several notebooks share. The data are scikit-learn's digits, which need no downl
 """
 
 from stabcore.companion.checks import Checks, Row
-from stabcore.companion.data import centred, digit_classes, digit_pair
+from stabcore.companion.data import centred, digit_classes, digit_pair, first_digits
 
 __all__ = [  # noqa: RUF022
     # checks of a notebook
@@ -15,5 +15,6 @@ __all__ = [  # noqa: RUF022
     # data
     "digit_pair",
     "digit_classes",
+    "first_digits",
     "centred",
 ]

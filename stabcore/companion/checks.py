@@ -95,6 +95,20 @@ class Checks:
             raise ValueError(f"the name {name!r} is used twice; every check needs its own.")
         self.rows.append(Row(name, claim, predicted, measured, bool(passed) if tested else None))
 
+    def states(
+        self,
+        name: str,
+        claim: str,
+        statement: str,
+        *,
+        passed: bool,
+        otherwise: str,
+        tested: bool = True,
+    ) -> None:
+        """Claim a statement; where it does not hold, show `otherwise` as what was measured."""
+        measured = statement if passed else otherwise
+        self.holds(name, claim, statement, measured, passed=passed, tested=tested)
+
     def conclude(self) -> Checks:
         """Assert that every claim that was tested holds.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -97,13 +98,7 @@ def digit_classes(
     >>> images.shape, sorted(set(labels.tolist()))
     ((1000, 64), [-1.0, 1.0])
     """
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise ImportError(
-            "the digits come with scikit-learn, which is not installed; "
-            "install it with: pip install 'stabcore[networks]'"
-        ) from error
+    every = _digits()
     generator = check.generator(rng)
     negative, positive = (_class(*pair) for pair in (("first", first), ("second", second)))
     named = negative + positive
@@ -112,7 +107,7 @@ def digit_classes(
             f"first and second must be different digits, got {negative} and {positive}; "
             "name each digit once."
         )
-    images, digits = load_digits(return_X_y=True)
+    images, digits = every.data, every.target
     rows = np.flatnonzero(np.isin(digits, named))
     if check.integer("n_samples", n_samples) > rows.size:
         raise ValueError(
@@ -120,6 +115,64 @@ def digit_classes(
         )
     chosen = generator.choice(rows, size=n_samples, replace=False)
     return images[chosen] / 16, np.where(np.isin(digits[chosen], negative), -1.0, 1.0)
+
+
+def first_digits(count: int, outputs: int = 1) -> tuple[Array, Array]:
+    """Return the first handwritten digits as inputs of small networks, and what to learn of them.
+
+    The mean of all images is subtracted, and the mean squared length of those returned is 1. See
+    `digit_pair` for the data.
+
+    Parameters
+    ----------
+    count : int
+        N, at most 1797.
+    outputs : int
+        1, or C ≥ 2 classes, the digit modulo C.
+
+    Returns
+    -------
+    images : array, shape (N, 8, 8)
+    targets : array, shape (N,) or (N, C)
+        1 for even digits and −1 for odd ones, or a row of the identity matrix.
+
+    Raises
+    ------
+    ImportError
+        If scikit-learn is not installed.
+    ValueError
+        If there are not so many images.
+
+    Examples
+    --------
+    >>> images, parity = first_digits(4)
+    >>> round(float((images**2).sum() / 4), 12), parity.tolist()
+    (1.0, [1.0, -1.0, 1.0, -1.0])
+    """
+    digits = _digits()
+    number, classes = check.integer("count", count), check.integer("outputs", outputs)
+    if number > len(digits.target):
+        raise ValueError(
+            f"count is {number} but there are only {len(digits.target)} images; ask for fewer."
+        )
+    images = digits.images[:number] - digits.images.mean(axis=0)
+    images = images / np.sqrt((images**2).sum(axis=(1, 2)).mean())
+    labels = digits.target[:number]
+    if classes == 1:
+        return images, np.where(labels % 2 == 0, 1.0, -1.0)
+    return images, np.eye(classes)[labels % classes]
+
+
+def _digits() -> Any:
+    """Return scikit-learn's digits, or say how to get them."""
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise ImportError(
+            "the digits come with scikit-learn, which is not installed; "
+            "install it with: pip install 'stabcore[networks]'"
+        ) from error
+    return load_digits()
 
 
 def _class(name: str, digits: Sequence[int]) -> list[int]:

@@ -11,6 +11,7 @@ from stabcore.networks.large_networks import without_kernel
 from stabcore.networks.matrix_free import JacobianProducts, MatrixFreeMinimum
 from stabcore.networks.models import Model, cnn, mlp, transformer
 from stabcore.networks.training import Training, TrainingState, train
+from stabcore.networks.units import unit_law
 
 __all__ = [  # noqa: RUF022
     # from a trained network to its minimum
@@ -29,6 +30,8 @@ __all__ = [  # noqa: RUF022
     # along training
     "sharpness",
     "batch_sharpness",
+    # at a saddle
+    "unit_law",
     # models
     "Model",
     "mlp",

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from stabcore import _validation as check
+from stabcore._jax import jax
 from stabcore.sampling import SGD, Batches
 
 
@@ -82,6 +86,35 @@ class Adam:
         Batches
         """
         return self._drawing().batches(n_samples)
+
+    def preconditioner(self, state: Any, run: int) -> Any:
+        """Return what divides the gradient of one run, √(s/(1 − β₂^t)) + ε.
+
+        Parameters
+        ----------
+        state : TrainingState
+            Of a `Training` with this method, after at least one step.
+        run : int
+
+        Returns
+        -------
+        pytree
+
+        Raises
+        ------
+        ValueError
+            If no step was taken, or the training was not one with Adam.
+        """
+        if state.steps < 1 or len(state.moments) != 2:
+            raise ValueError(
+                f"state is that of a training with {state.steps} steps and {len(state.moments)} "
+                "averages; pass the .state of a Training with Adam, after a step."
+            )
+        correction = 1 - self.beta2**state.steps
+        return jax.tree.map(
+            lambda square: np.sqrt(np.asarray(square[run]) / correction) + self.epsilon,
+            state.moments[1],
+        )
 
 
 Adam.__init__ = check.public()(Adam.__init__)  # type: ignore[method-assign]

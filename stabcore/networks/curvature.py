@@ -13,6 +13,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 
 from stabcore import _validation as check
 from stabcore._jax import double_precision, jax, jnp
+from stabcore._validation import Array
 from stabcore.networks._flat import Structure, flat
 from stabcore.networks._losses import PER_SAMPLE
 from stabcore.problems.losses import LOSSES
@@ -31,9 +32,10 @@ def sharpness(
     y: ArrayLike,
     *,
     loss: str = "half_square",
+    preconditioner: Any = None,
     rng: int | np.random.Generator | None = 0,
 ) -> float:
-    r"""Return the largest eigenvalue of the Hessian of the mean loss, at any parameters.
+    r"""Return the largest eigenvalue of the Hessian H of the mean loss, at any parameters.
 
     Lanczos' method (SciPy's ``eigsh``) with Hessian-vector products in double precision: no matrix
     is written out. At a minimum it is `Minimum.sharpness`; with other parameters the residuals and
@@ -50,6 +52,9 @@ def sharpness(
         For the sharpness of a batch pass its samples; for cross-entropy y are the labels.
     loss : str
         As in `Minimum.from_jacobian`.
+    preconditioner : pytree, optional
+        P > 0, of the structure of `params`, such as `Adam.preconditioner`: the eigenvalue is then
+        that of P⁻¹H.
     rng : int, numpy.random.Generator or None
         Of the vector that Lanczos' method starts from.
 
@@ -73,16 +78,30 @@ def sharpness(
         batch = jnp.asarray(inputs, jnp.float64 if inputs.dtype.kind == "f" else None)
 
         network = apply, structure, loss, fixed, batch, jnp.asarray(targets)
+        root = np.ones(start.size) if preconditioner is None else _root(preconditioner, start.size)
+
+        def product(vector: Array) -> Array:
+            # P^(−1/2) H P^(−1/2), which has the eigenvalues of P⁻¹H.
+            return np.asarray(_product(*network, start, vector.ravel() / root)) / root
+
         if start.size <= DENSE:
-            columns = [np.asarray(_product(*network, start, e)) for e in np.eye(start.size)]
+            columns = [product(e) for e in np.eye(start.size)]
             return float(np.linalg.eigvalsh(np.array(columns))[-1])
-        operator = LinearOperator(
-            (start.size, start.size),
-            lambda v: np.asarray(_product(*network, start, v.ravel())),
-            dtype=np.float64,
-        )
+        operator = LinearOperator((start.size, start.size), product, dtype=np.float64)
         first = check.generator(rng).normal(size=start.size)
         return float(eigsh(operator, 1, which="LA", v0=first, return_eigenvectors=False)[0])
+
+
+def _root(preconditioner: Any, size: int) -> Array:
+    """Return the square roots of the entries of P."""
+    entries, _, _ = flat(preconditioner)
+    if entries.size != size or (entries <= 0).any():
+        raise ValueError(
+            f"preconditioner must have a positive entry for each of the {size} parameters, got "
+            f"{entries.size} entries, the smallest {entries.min():.3g}; pass what divides the "
+            "gradient, such as Adam.preconditioner(state, run)."
+        )
+    return np.sqrt(entries)
 
 
 @check.public()

@@ -6,13 +6,13 @@ error of its residuals. Where a run must be followed closer to a minimum use `ex
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stabcore import _validation as check
+from stabcore._rates import growth_rate
 from stabcore._validation import Array
 from stabcore.problems.base import Problem
 from stabcore.problems.checking import GRADIENT, SAMPLES, require_problem
@@ -74,17 +74,7 @@ class Runs:
         ValueError
             If a step was not recorded, or the two are not in order.
         """
-        recorded = set(self.times.tolist())
-        if not (start in recorded and end in recorded and start < end):
-            raise ValueError(
-                f"start and end must be recorded steps with start < end, got {start} and {end}; "
-                f"recorded are {self.times[0]}, {self.times[1]}, ..., {self.times[-1]}."
-            )
-        first, last = self.log_residuals[np.searchsorted(self.times, [start, end])]
-        rates = (last - first) / (end - start)
-        if rates.size == 1:
-            return float(rates[0]), math.nan
-        return float(rates.mean()), float(rates.std(ddof=1) / math.sqrt(rates.size))
+        return growth_rate(self.times, self.log_residuals, start, end)
 
 
 @check.public()

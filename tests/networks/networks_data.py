@@ -1,19 +1,10 @@
-"""A few handwritten digits, centred and of mean squared length 1, as the networks see them."""
+"""A few handwritten digits as the networks see them, and smoothed labels."""
 
-import numpy as np
-from sklearn.datasets import load_digits
-
-EVERY = load_digits()
+from stabcore.companion import first_digits
 
 
 def digits(count, classes=None):
-    """Return images (count, 8, 8) and targets: ±1 for even and odd, or one-hot rows."""
-    images = EVERY.images[:count] - EVERY.images.mean(axis=0)
-    images = images / np.sqrt((images**2).sum(axis=(1, 2)).mean())
-    labels = EVERY.target[:count]
-    if classes is None:
-        return images, np.where(labels % 2 == 0, 1.0, -1.0)
-    return images, np.eye(classes)[labels % classes]
+    return first_digits(count, classes or 1)
 
 
 def smoothed(onehot, share=0.15):

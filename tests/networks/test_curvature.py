@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import jax
 import jax.flatten_util
 import jax.numpy as jnp
@@ -6,7 +8,15 @@ import pytest
 from networks_data import digits, smoothed
 
 from stabcore import SGD
-from stabcore.networks import batch_sharpness, minimum_of, mlp, sharpness, transformer
+from stabcore.networks import (
+    Adam,
+    batch_sharpness,
+    minimum_of,
+    mlp,
+    sharpness,
+    train,
+    transformer,
+)
 
 X, Y = digits(5)
 
@@ -40,8 +50,34 @@ def test_few_parameters():
     assert found == pytest.approx(5.0)
 
 
+def test_with_a_preconditioner_it_is_that_of_the_product():
+    model, rng = mlp(64, (6,)), np.random.default_rng(0)
+    params = model.initial(0)
+    scales = {name: rng.uniform(0.5, 2, size=array.shape) for name, array in params.items()}
+    with jax.enable_x64(True):
+        vector, back = jax.flatten_util.ravel_pytree(jax.tree.map(jnp.asarray, params))
+        hessian = jax.hessian(lambda v: 0.5 * ((model.apply(back(v), X) - Y) ** 2).mean())(vector)
+        diagonal = np.asarray(jax.flatten_util.ravel_pytree(scales)[0])
+    found = sharpness(model.apply, params, X, Y, preconditioner=scales)
+    product = np.asarray(hessian) / diagonal[:, None]
+    assert found == pytest.approx(np.linalg.eigvals(product).real.max(), rel=1e-9)
+
+
+def test_what_divides_the_gradient_of_adam():
+    """One step from 0 with gradient g: s = (1 − β₂)g², corrected to g²."""
+    adam = Adam(batch_size=None, epsilon=0.5)
+    ran = train(
+        lambda w, x: w["a"][0] * x, {"a": np.zeros((1, 1))}, [1.0, 3.0], [0.0, 2.0], 0.1, adam, 1
+    )
+    assert adam.preconditioner(ran.state, 0)["a"] == pytest.approx([3.5])  # |mean of (0, −6)| + ½
+    with pytest.raises(ValueError, match="state is that of a training"):
+        adam.preconditioner(replace(ran.state, moments=ran.state.moments[:1]), 0)
+
+
 def test_what_is_refused():
     model = mlp(64, (4,))
+    with pytest.raises(ValueError, match="preconditioner must have a positive entry for each"):
+        sharpness(model.apply, model.initial(0), X, Y, preconditioner={"a": np.ones(3)})
     with pytest.raises(ValueError, match="x has 5 samples but y has 4"):
         sharpness(model.apply, model.initial(0), X, Y[:4])
     with pytest.raises(ValueError, match="loss must be one of"):
