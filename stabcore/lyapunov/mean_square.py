@@ -116,8 +116,9 @@ def mean_square_edge(minimum: Minimum | ArrayLike, method: SGD = SGD()) -> float
     radius is its largest eigenvalue (Krein and Rutman), 1 − η λ_min(2C − ηD). Hence stability is
     2C − ηD ≻ 0. As D ⪰ 0, that holds on an interval: η* = 2/λ_max(C⁻¹D), all on the normal space.
 
-    With momentum it is where the growth in mean square first reaches 1, found by bisection. For one
-    normal direction with random curvature h the heavy ball has
+    With momentum it is where the growth in mean square first reaches 1, from the second moments
+    that are stationary there: for the heavy ball a largest eigenvalue again, for Nesterov's
+    momentum a root. For one normal direction with random curvature h the heavy ball has
     η* = 2(1 − β²)E h / ((1 + β)E h² − 2β(E h)²).
 
     Source: Mulayoff & Michaeli 2024 for uniform batches without replacement; our derivation for
@@ -183,25 +184,33 @@ def _momentum_mean_square(law: MomentumLaw) -> Exponent:
 
 def _momentum_edge(law: MomentumLaw) -> float:
     """Return the step size at which the growth in mean square first reaches 1."""
+    # There a second moment is stationary. In the eigenbasis of H the mean of a step acts on pairs
+    # of directions a, b; the moment Z of the points that feel the gradient is its response to the
+    # noise, Z_ab = w_ab η²s (Σ p_i h_i Z h_i − HZH)_ab. For the heavy ball η²/w is linear in η
+    # up to a factor η: 1/η is an eigenvalue, and the largest is 1/η*.
     require_independent_steps(law.plain)
     spectrum = law.minimum.hessian_spectrum
     if spectrum[0] == 0:
         return 0.0
     highest = momentum_edge(float(spectrum[-1]), law.method)
-    if law.batches.full_batch:
+    lottery, beta = _Lottery.of(law.plain), law.method.momentum
+    if lottery.share == 0:
         return highest
+    if not law.method.nesterov:
+        return 1 / perron_level(lottery.heavy_ball_edge_maps(beta)).lower
 
-    def growth(eta: float) -> float:
-        return _momentum_mean_square(law.at(eta)).value
+    def excess(eta: float) -> float:
+        return perron_level(lottery.nesterov_maps(eta, beta)).lower - 1
 
     # Where full batches are not stable, no others are. From the small steps, which are.
-    steps = highest * 2.0 ** -np.arange(FIRST_OCTAVE, -1, -1)
-    values = np.array([growth(float(eta)) for eta in steps])
-    first = int(np.argmax(values >= 0))
-    if not values[0] < 0 <= values[first]:
+    steps = highest * (1 - 1e-12) * 2.0 ** -np.arange(FIRST_OCTAVE, -1, -1)
+    above = next((k for k, eta in enumerate(steps) if excess(float(eta)) >= 0), None)
+    if above is None:
+        return highest
+    if above == 0:
         return 0.0
-    low, high = steps[first - 1 : first + 1]
-    return float(brentq(growth, low, high, xtol=1e-14 * low, rtol=1e-13))
+    low, high = steps[above - 1 : above + 1]
+    return float(brentq(excess, low, high, xtol=1e-14 * low, rtol=1e-13))
 
 
 class _SymmetricMatrices:
@@ -265,6 +274,39 @@ class _Lottery:
             self.share * self.probabilities,
             np.add.outer(self.curvatures, self.curvatures),
             (1 - self.share) * np.multiply.outer(self.curvatures, self.curvatures),
+        )
+
+    def heavy_ball_edge_maps(self, beta: float) -> SampleMap:
+        """Return the maps whose level is 1/η* of the heavy ball."""
+        total, product = (f.outer(self.curvatures, self.curvatures) for f in (np.add, np.multiply))
+        noise = self.share * (1 - beta**2)
+        squares = np.subtract.outer(self.curvatures, self.curvatures) ** 2
+        return SampleMap(
+            self.gradients,
+            noise * self.probabilities,
+            (1 - beta) ** 2 * (1 + beta) * total,
+            ((1 - beta) ** 2 - noise) * product - beta * squares,
+        )
+
+    def nesterov_maps(self, step_size: float, beta: float) -> SampleMap:
+        """Return the maps whose level is 1 at an edge of Nesterov's momentum."""
+        x = step_size * self.curvatures
+        total, product = np.add.outer(x, x), np.multiply.outer(x, x)
+        lost, kept = total - product, 1 - x
+        # 1 − ρ of the mean step, written so that nothing cancels where η is small.
+        damped = (
+            (1 - beta) ** 2 * (1 + beta) * total
+            - (1 + beta**2 * (1 + 2 * beta)) * product
+            + lost * (beta * (1 + beta) ** 2 * total - beta**2 * (1 + 2 * beta) * lost)
+        ) / (1 - beta**2 * (1 - lost))
+        # E[x_t x_{t−1}ᵀ] = q ∘ E[x_t x_tᵀ] where both are stationary.
+        q = (1 + beta) * np.outer(kept, 1 - beta * kept) / (1 - beta**2 * (1 - lost))
+        ahead = (1 + beta) ** 2 + beta**2 - beta * (1 + beta) * (q + q.T)
+        return SampleMap(
+            self.gradients,
+            self.share * self.probabilities,
+            damped / (step_size**2 * ahead),
+            -self.share * np.multiply.outer(self.curvatures, self.curvatures),
         )
 
     def largest_eigenvalue(self, space: _SymmetricMatrices, diagonal: Array, root: Array) -> float:

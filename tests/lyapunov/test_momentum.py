@@ -323,3 +323,36 @@ def test_what_is_refused():
         transfer(MomentumLaw(K, 0.3, heavy(0.5)))
     with pytest.raises(ValueError, match="independent"):
         mean_square_edge(K, heavy(0.5, reshuffle=True))
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("beta", [0.1, 0.5, 0.9, 0.99])
+def test_the_edge_is_where_the_growth_in_mean_square_is_zero(nesterov, beta):
+    """Two computations that share nothing but the law; several outputs, weights and batches."""
+    rng = np.random.default_rng(int(100 * beta) + nesterov)
+    for size, outputs, batch in ((2, 1, 1), (4, 1, 2), (2, 2, 1), (3, 1, 2)):
+        rows = rng.normal(size=(size, outputs, size * outputs)) * np.exp(
+            rng.normal(size=(size, 1, 1))
+        )
+        p = rng.dirichlet(np.ones(size)) if batch == 1 else None
+        minimum = Minimum.from_jacobian(rows, probabilities=p)
+        method = SGD(batch_size=batch, momentum=beta, nesterov=nesterov)
+        edge = mean_square_edge(minimum, method)
+
+        def growth(factor, where=(minimum, edge, method)):
+            point, step, how = where
+            return mean_square_exponent(MomentumLaw(point, factor * step, how)).value
+
+        assert growth(1 - 1e-8) < 0 < growth(1 + 1e-8)
+        assert all(growth(factor) < 0 for factor in (1e-3, 0.1, 0.5, 0.9))
+
+
+def test_the_edge_of_a_hundred_rows_takes_no_matrix_of_their_pairs():
+    """Of the second moments 40,000 numbers squared would be 13 GB."""
+    jacobian = np.eye(100, 140) + 0.1 * np.random.default_rng(0).normal(size=(100, 140))
+    plain = mean_square_edge(Minimum.from_jacobian(jacobian))
+    for nesterov in (False, True):
+        edge = mean_square_edge(
+            Minimum.from_jacobian(jacobian), SGD(momentum=0.5, nesterov=nesterov)
+        )
+        assert 0.3 * plain < edge < 0.7 * plain  # close to 1 − β of it, where noise decides
