@@ -9,9 +9,9 @@ import warnings
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits
 
 from stabcore import SGD, ExponentWarning, mean_square_edge, sgd_exponent, stable_steps
+from stabcore.companion import first_digits
 from stabcore.networks import cnn, minimum_of, mlp, train, transformer
 
 MODELS = {
@@ -20,15 +20,6 @@ MODELS = {
     "transformer": lambda outputs=1: transformer((8, 8), 16, outputs),
 }
 RUNS, STEPS, IMAGES, STEP_SIZE = 32, 4000, 64, 0.05
-
-
-def digits(count, classes=1):
-    """Images of mean squared length 1; even or odd, or one-hot labels."""
-    data = load_digits()
-    x = data.images[:count] - data.images.mean(axis=0)
-    x = x / np.sqrt((x**2).sum(axis=(1, 2)).mean())
-    target = data.target[:count]
-    return x, np.eye(classes)[target] if classes > 1 else np.where(target % 2 == 0, 1.0, -1.0)
 
 
 def batches():
@@ -40,7 +31,7 @@ def batches():
 
 @pytest.mark.parametrize("name", MODELS)
 def test_train(benchmark, name):
-    model, (x, y) = MODELS[name](), digits(IMAGES)
+    model, (x, y) = MODELS[name](), first_digits(IMAGES)
     start = model.initial(0, runs=RUNS)
 
     def follow():
@@ -56,7 +47,7 @@ def test_train_jax(benchmark, name):
     import jax
     import jax.numpy as jnp
 
-    model, (x, y) = MODELS[name](), digits(IMAGES)
+    model, (x, y) = MODELS[name](), first_digits(IMAGES)
     params = {key: jnp.asarray(a, jnp.float32) for key, a in model.initial(0).items()}
     x, y = jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32)
 
@@ -77,7 +68,7 @@ def test_train_jax(benchmark, name):
 
 def test_train_torch(benchmark):
     torch = pytest.importorskip("torch")
-    x, y = (torch.tensor(a, dtype=torch.float32) for a in digits(IMAGES))
+    x, y = (torch.tensor(a, dtype=torch.float32) for a in first_digits(IMAGES))
     x = x.reshape(IMAGES, -1)
     model = torch.nn.Sequential(torch.nn.Linear(64, 32), torch.nn.Tanh(), torch.nn.Linear(32, 1))
     optimiser = torch.optim.SGD(model.parameters(), lr=STEP_SIZE)
@@ -98,7 +89,7 @@ def test_train_torch(benchmark):
 @pytest.mark.parametrize("name", MODELS)
 def test_levenberg_marquardt(benchmark, name):
     """From random parameters to residuals of 1e-13, compilation included."""
-    model, (x, y) = MODELS[name](10), digits(24, 10)
+    model, (x, y) = MODELS[name](10), first_digits(24, 10)
     start = model.initial(0)
     found = benchmark.pedantic(
         lambda: minimum_of(model.apply, start, x, y, tolerance=1e-13), rounds=3
@@ -109,7 +100,7 @@ def test_levenberg_marquardt(benchmark, name):
 
 def test_large_kernel(benchmark):
     """The kernel of a CNN on 64 images with ten outputs, and λ at 20 step sizes."""
-    model, (x, y) = cnn((8, 8), 32, 10), digits(64, 10)
+    model, (x, y) = cnn((8, 8), 32, 10), first_digits(64, 10)
     near = minimum_of(model.apply, model.initial(0), x, y).params
 
     def ask():
@@ -128,8 +119,8 @@ def test_large_kernel(benchmark):
 @pytest.mark.filterwarnings("error::stabcore.ExponentWarning")
 def test_stable_steps(benchmark):
     """Six kernels of eight images: no warning, all below the mean-square edge decided."""
-    cases = [(MODELS[name](), digits(8)) for name in MODELS]
-    cases += [(MODELS[name](10), digits(8, 10)) for name in MODELS]
+    cases = [(MODELS[name](), first_digits(8)) for name in MODELS]
+    cases += [(MODELS[name](10), first_digits(8, 10)) for name in MODELS]
     minima = [minimum_of(model.apply, model.initial(1), x, y) for model, (x, y) in cases]
     tables = benchmark.pedantic(
         lambda: [stable_steps(minimum, points=16, steps=2000) for minimum in minima], rounds=3

@@ -14,9 +14,9 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from sklearn.datasets import load_digits
 
 from stabcore import GD, SGD, gd_exponent, sgd_exponent
+from stabcore.companion import first_digits
 from stabcore.companion.plotting import GD_COLOUR, INK, SGD_COLOUR, use_style
 from stabcore.networks import NetworkMinimum, cnn, minimum_of, train
 
@@ -32,10 +32,7 @@ def main() -> None:
     """Write the figure; the same file on every run."""
     use_style()
     mpl.rcParams |= {"svg.hashsalt": "companion", "savefig.facecolor": "white"}
-    digits = load_digits()
-    x = digits.images[:IMAGES] - digits.images.mean(axis=0)
-    x = x / np.sqrt((x**2).sum(axis=(1, 2)).mean())
-    y = np.where(digits.target[:IMAGES] % 2 == 0, 1.0, -1.0)
+    x, y = first_digits(IMAGES)
     trained = train(MODEL.apply, MODEL.initial(SEED, runs=1), x, y, 0.1, SGD(), 3000, rng=SEED)
     minimum = minimum_of(MODEL.apply, trained.run(0), x, y)
     edge = 2 / minimum.sharpness
@@ -78,8 +75,10 @@ def draw_exponents(axes: Axes, minimum: NetworkMinimum, edge: float, data: Any) 
             if abs(rate) < 0.02:
                 continue  # a whole picture would not be long enough to measure it
             found = runs(minimum, float(eta), method, data, rate)
-            rise = (found.log_residuals[9] - found.log_residuals[4]).mean()
-            points.append((eta, rise / (found.times[9] - found.times[4])))
+            measured, error = found.growth_rate(int(found.times[4]), int(found.times[9]))
+            if abs(measured - rate) > 0.01 + 4 * error:
+                raise AssertionError(f"{name} at {eta:.3f}: the caption would be wrong")
+            points.append((eta, measured))
         axes.plot(*np.transpose(points), mark, color=colour, mfc="white", label="the network")
     axes.set(xlabel=r"step size $\eta$", ylabel="exponent, rate per step", xlim=(0, grid[-1]))
     axes.legend(loc="upper left")

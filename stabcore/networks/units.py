@@ -88,13 +88,11 @@ def unit_law(
     if len(inputs) != len(targets):
         raise ValueError(f"x has {len(inputs)} samples but y has {len(targets)}; pass one each.")
     arrays = {name: np.array(array, float) for name, array in params.items()}
-    shapes = {name: _shape(arrays, name, place) for name, place in unit.items()}
+    places = tuple((name, _positions(arrays, name, place)) for name, place in unit.items())
     with double_precision():
-        network = _Unit(apply, loss, arrays, dict(unit), shapes)
         data = jnp.asarray(inputs, jnp.float64 if inputs.dtype.kind == "f" else None)
-        slopes, curvatures = (
-            np.asarray(part) for part in network.derivatives(data, jnp.asarray(targets))
-        )
+        answer = _derivatives(apply, loss, places, arrays, data, jnp.asarray(targets))
+        curvatures, slopes = (np.asarray(part) for part in answer)
     size = np.abs(curvatures).max()
     if np.abs(slopes).max() > ROUNDING * max(1.0, size):
         raise ValueError(
@@ -102,50 +100,50 @@ def unit_law(
             f"{np.abs(slopes).max():.2g} per unit of step size; name all of its incoming and "
             "outgoing weights, and no bias of a layer after it."
         )
-    _, sizes, rows = np.linalg.svd(curvatures.reshape(-1, curvatures.shape[-1]))
+    _, sizes, rows = np.linalg.svd(
+        curvatures.reshape(-1, curvatures.shape[-1]), full_matrices=False
+    )
     span = rows[: max(1, int((sizes > ROUNDING * sizes[0]).sum()))]
     return FiniteLaw(np.eye(len(span)) - eta * span @ curvatures @ span.T)
 
 
-class _Unit:
-    """The loss of one sample as a function of the weights of the unit alone."""
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _derivatives(
+    apply: Callable[[Any, Any], Any],
+    loss: str,
+    places: tuple[tuple[str, tuple[int, ...]], ...],
+    arrays: dict[str, Any],
+    x: Any,
+    y: Any,
+) -> tuple[Any, Any]:
+    """Return the second and first derivatives of every sample's loss where the unit is zero."""
 
-    def __init__(
-        self,
-        apply: Callable[[Any, Any], Any],
-        loss: str,
-        arrays: dict[str, Array],
-        places: dict[str, Any],
-        shapes: dict[str, tuple[int, ...]],
-    ) -> None:
-        self.apply, self.loss, self.places, self.shapes = apply, loss, places, shapes
-        self.arrays = {name: jnp.asarray(array) for name, array in arrays.items()}
+    def value(weights: Any, x: Any, y: Any) -> Any:
+        full, done = dict(arrays), 0
+        for name, at in places:
+            part, done = weights[done : done + len(at)], done + len(at)
+            flat = full[name].reshape(-1).at[np.array(at)].set(part)
+            full[name] = flat.reshape(full[name].shape)
+        return PER_SAMPLE[loss](apply(full, x[None]), y[None])[0]
 
-    def value(self, weights: Any, x: Any, y: Any) -> Any:
-        """Return the loss of a sample."""
-        full, done = dict(self.arrays), 0
-        for name, place in self.places.items():
-            count = int(np.prod(self.shapes[name], dtype=int))
-            part = weights[done : done + count].reshape(self.shapes[name])
-            full[name], done = full[name].at[place].set(part), done + count
-        return PER_SAMPLE[self.loss](self.apply(full, x[None]), y[None])[0]
+    def twice(weights: Any, x: Any, y: Any) -> tuple[Any, Any]:
+        slope = jax.grad(value)(weights, x, y)
+        return slope, slope
 
-    def derivatives(self, x: Any, y: Any) -> tuple[Any, Any]:
-        """Return the first and second derivatives of every sample's loss where the unit is 0."""
-        zero = jnp.zeros(sum(int(np.prod(shape, dtype=int)) for shape in self.shapes.values()))
-        each = (jax.vmap(of(self.value), (None, 0, 0)) for of in (jax.grad, jax.hessian))
-        first, second = (partial(jax.jit(f), zero)(x, y) for f in each)
-        return first, second
+    zero = jnp.zeros(sum(len(at) for _, at in places))
+    found: tuple[Any, Any] = jax.vmap(jax.jacfwd(twice, has_aux=True), (None, 0, 0))(zero, x, y)
+    return found
 
 
-def _shape(arrays: dict[str, Array], name: str, place: Any) -> tuple[int, ...]:
-    """Return the shape of a part of an array."""
+def _positions(arrays: dict[str, Array], name: str, place: Any) -> tuple[int, ...]:
+    """Return where a part of an array is in the flattened one."""
     if name not in arrays:
         raise ValueError(
             f"unit names the array {name!r}, but params has {', '.join(sorted(arrays))}."
         )
     try:
-        return np.shape(arrays[name][place])
+        every = np.arange(arrays[name].size).reshape(arrays[name].shape)
+        return tuple(np.ravel(every[place]).tolist())
     except IndexError:
         raise ValueError(
             f"unit has the index {place} for {name!r}, whose shape is {arrays[name].shape}; pass "
