@@ -1,6 +1,7 @@
 """Tiny projects in which the runner and the build can be tried, broken and killed."""
 
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -62,6 +63,8 @@ class Project:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            # A shell's background job ignores Ctrl-C, and so would what it starts.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
 
     def call(self, *command: str) -> tuple[int, str]:
