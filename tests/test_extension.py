@@ -18,7 +18,7 @@ from companion.status import by_versions
 
 
 def check(passed: bool | None) -> Check:
-    return Check("sign", "the sign of μ", "−", "−", passed)
+    return Check("sign", "the sign of μ", "−", "−", "as stated", passed)
 
 
 @pytest.mark.parametrize(
@@ -67,13 +67,20 @@ def notebook(path: Path, *checks: dict[str, object]) -> Path:
     return path
 
 
-ENTRY = {"id": "sign", "claim": "c", "predicted": "p", "measured": "m", "passed": True}
+ENTRY = {
+    "id": "sign",
+    "claim": "c",
+    "predicted": "p",
+    "measured": "m",
+    "tolerance": "t",
+    "passed": True,
+}
 
 
 def test_checks_are_read_from_the_outputs(tmp_path: Path) -> None:
     found = read(notebook(tmp_path / "a.ipynb", ENTRY))
     assert found.name == "a"
-    assert found.checks == (Check("sign", "c", "p", "m", True),)
+    assert found.checks == (Check("sign", "c", "p", "m", "t", True),)
 
 
 @pytest.mark.parametrize(

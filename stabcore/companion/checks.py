@@ -27,6 +27,7 @@ class Row:
     claim: str
     predicted: str
     measured: str
+    tolerance: str
     passed: bool | None  # None: nothing was there to be tested
 
 
@@ -40,9 +41,9 @@ class Checks:
     >>> checks.sigma("coin", "heads half the time", 0.5, 0.52, standard_error=0.0165)
     >>> checks.holds("even", "no odd number among them", "0 odd", "0 odd", passed=True)
     >>> checks.conclude()
-    the root is √2           | predicted 1.414214 | measured 1.414214 | holds
-    heads half the time      | predicted 0.5 | measured 0.52, 1.2 standard errors away | holds
-    no odd number among them | predicted 0 odd | measured 0 odd | holds
+    the root is √2           | predicted 1.414214 | measured 1.414214 | within 1e-06 | holds
+    heads half the time      | predicted 0.5 | measured 0.52, 1.2 away | 4 standard errors | holds
+    no odd number among them | predicted 0 odd | measured 0 odd | as stated | holds
     """
 
     def __init__(self) -> None:
@@ -59,6 +60,7 @@ class Checks:
             claim,
             f"{predicted:.{decimals}f}",
             f"{measured:.{decimals}f}",
+            tolerance=f"within {tolerance:.2g}",
             passed=abs(measured - predicted) <= tolerance,
         )
 
@@ -72,7 +74,8 @@ class Checks:
             name,
             claim,
             f"{predicted:.4g}",
-            f"{measured:.4g}, {z:.1f} standard errors away",
+            f"{measured:.4g}, {z:.1f} away",
+            tolerance=f"{MOST_SIGMAS:.0f} standard errors",
             passed=z <= MOST_SIGMAS,
         )
 
@@ -84,16 +87,19 @@ class Checks:
         measured: str,
         *,
         passed: bool,
+        tolerance: str = "as stated",
         tested: bool = True,
     ) -> None:
         """Claim anything else: say what was predicted and measured, and whether it holds.
 
+        `tolerance` is for the table, where the prediction does not say already how much is allowed.
         Where the parameters leave nothing to test the claim on, as no cell of a diagram, pass
         `tested=False`: the verdict is then "not tested" and never "holds".
         """
         if any(row.id == name for row in self.rows):
             raise ValueError(f"the name {name!r} is used twice; every check needs its own.")
-        self.rows.append(Row(name, claim, predicted, measured, bool(passed) if tested else None))
+        verdict = bool(passed) if tested else None
+        self.rows.append(Row(name, claim, predicted, measured, tolerance, verdict))
 
     def states(
         self,
@@ -137,13 +143,13 @@ class Checks:
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         """Return the table as text, as HTML and as data for the claims ledger."""
         head = "".join(
-            f"<th>{title}</th>" for title in ("claim", "predicted", "measured", "verdict")
+            f"<th>{title}</th>" for title in ("claim", "predicted", "measured", "tolerance", "verdict")
         )
         body = "".join(
-            "<tr>"
+            f'<tr data-check="{html.escape(row.id)}">'
             + "".join(
                 f"<td>{html.escape(text)}</td>"
-                for text in (row.claim, row.predicted, row.measured, _verdict(row))
+                for text in (row.claim, row.predicted, row.measured, row.tolerance, _verdict(row))
             )
             + "</tr>"
             for row in self.rows
@@ -160,5 +166,5 @@ def _verdict(row: Row) -> str:
 def _line(row: Row, width: int = 0) -> str:
     return (
         f"{row.claim:<{width}} | predicted {row.predicted} | measured {row.measured} "
-        f"| {_verdict(row)}"
+        f"| {row.tolerance} | {_verdict(row)}"
     )

@@ -117,3 +117,15 @@ def test_no_page_loads_anything_from_another_host(html: Path, pages: dict[Path, 
         addresses += [(path, address) for address in found]
     foreign = [f"{path.name}: {address}" for path, address in addresses if external(address)]
     assert not foreign
+
+
+def test_code_leads_to_the_package_and_checks_to_their_sections(html: Path) -> None:
+    bare = {}
+    for path in sorted((html / "notebooks").glob("*.html")):
+        page = path.read_text(encoding="utf-8")
+        code = page.count("sphinx-codeautolink-a")
+        rows = re.findall(r'<tr data-check="([^"]*)"><td>(<a href="#)?', page)
+        mute = [name for name, link in rows if not link]
+        if code < 5 or not rows or mute:
+            bare[path.name] = code, len(rows), mute
+    assert not bare

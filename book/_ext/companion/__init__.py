@@ -4,10 +4,12 @@ A local Sphinx extension, so that ``make book`` and a plain ``jupyter-book build
 """
 
 from sphinx.application import Sphinx
+from sphinx.config import Config
 
+from .checks import link_checks
 from .docstrings import to_markup
 from .ledger import ClaimsLedger
-from .package import PackagePage
+from .package import PackagePage, places
 from .repository import add_buttons
 from .status import ExecutionStatus
 
@@ -18,5 +20,12 @@ def setup(app: Sphinx) -> dict[str, object]:
     app.add_directive("execution-status", ExecutionStatus)
     app.add_directive("package-page", PackagePage)
     app.connect("config-inited", add_buttons)
+    app.connect("config-inited", link_code)
+    app.connect("doctree-resolved", link_checks)
     app.connect("autodoc-process-docstring", to_markup)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def link_code(app: Sphinx, config: Config) -> None:
+    """Let names in code, as they are imported in the notebooks, lead to the package pages."""
+    config.codeautolink_inventory_map = places()

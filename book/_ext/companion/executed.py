@@ -16,6 +16,7 @@ class Check:
     claim: str
     predicted: str
     measured: str
+    tolerance: str
     passed: bool | None  # None: not tested
 
 

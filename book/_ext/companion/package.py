@@ -140,6 +140,18 @@ def targets() -> dict[str, str]:
     return found
 
 
+def places() -> dict[str, str]:
+    """Return where each function, class and method is documented, by where it is defined."""
+    found: dict[str, str] = {}
+    for target in targets().values():
+        module_name, _, name = target.rpartition(".")
+        value = getattr(importlib.import_module(module_name), name)
+        members = [one for one in dir(value) if inspect.isclass(value) and not one.startswith("_")]
+        for tail in ("", *(f".{one}" for one in members)):
+            found[f"{value.__module__}.{name}{tail}"] = f"{target}{tail}"
+    return found
+
+
 def target_of(reference: str) -> str | None:
     """Return the documented object that a word in backticks means, None if there is none."""
     head, *rest = reference.removesuffix("()").removeprefix("stabcore.").split(".")
