@@ -37,8 +37,16 @@ def test_a_claim_holds_when_all_its_checks_do(recorded: dict[str, Check], verdic
     assert claim.verdict(recorded) == verdict
 
 
-def test_a_claim_without_a_page_is_not_built() -> None:
-    assert Claim("A", "statement", "Theorem A").verdict({}) == "not built"
+def test_a_claim_without_a_page_is_not_shown() -> None:
+    assert Claim("A", "statement", "Theorem A").verdict({}) == "not shown"
+
+
+@pytest.mark.parametrize("kind", ["holds", "fails"])
+def test_a_restricted_claim_says_where_and_can_still_fail(kind: str) -> None:
+    claim = Claim("A", "s", "w", "notebooks/a", ("a:x",), **{f"{kind}_where": "at depth two"})
+    assert claim.verdict({"a:x": check(True)}) == f"{kind} where"
+    assert claim.restriction == "at depth two"
+    assert claim.verdict({"a:x": check(False)}) == "fails"
 
 
 @pytest.mark.parametrize(
@@ -48,6 +56,7 @@ def test_a_claim_without_a_page_is_not_built() -> None:
         ("{paper: A, statement: s, where: w, chcks: [a]}", "chcks"),
         ("{paper: E, statement: s, where: w}", "paper is 'E'"),
         ("{paper: A, statement: s, where: w, page: p}", "a page needs checks"),
+        ("{paper: A, statement: s, where: w, holds_where: a, fails_where: b}", "not both"),
         ("{paper: A, statement: s, where: w, checks: ['a:x']}", "a page needs checks"),
     ],
 )

@@ -15,7 +15,16 @@ from .tables import table, text
 
 CLAIMS = Path("book", "claims.yml")
 PAPERS = {"A": "Paper A", "B": "Paper B", "C": "Paper C", "D": "Paper D", "ours": "Ours"}
-VERDICTS = ("holds", "fails", "missing", "not built")
+# Each verdict, and how it is counted.
+VERDICTS = {
+    "holds": "hold",
+    "holds where": "hold under a condition that is named",
+    "fails where": "fail in a case that is named",
+    "fails": "fail",
+    "not tested": "are not tested",
+    "missing": "miss a check",
+    "not shown": "are not shown",
+}
 logger = logging.getLogger(__name__)
 
 
@@ -23,8 +32,10 @@ logger = logging.getLogger(__name__)
 class Claim:
     """An entry of `claims.yml`: a claim of a paper, or ours, and where the book confronts it.
 
-    `statement` and `where` are Markdown; `page` is the document (none: not built yet) and `checks`
-    name what its notebooks record, as ``notebook:check``.
+    `statement` and `where` are Markdown; `page` is the document (none: not shown) and `checks`
+    name what its notebooks record, as ``notebook:check``. Where the statement is true under a
+    condition only, `holds_where` names it; where the book has a counterexample, `fails_where` does,
+    and the checks uphold that.
     """
 
     paper: str
@@ -32,17 +43,28 @@ class Claim:
     where: str
     page: str | None = None
     checks: tuple[str, ...] = ()
+    holds_where: str | None = None
+    fails_where: str | None = None
+
+    @property
+    def restriction(self) -> str | None:
+        """Return where the statement holds, or fails, if not everywhere."""
+        return self.holds_where or self.fails_where
 
     def verdict(self, recorded: Mapping[str, Check]) -> str:
         """Say what the recorded checks make of the claim; only all of them together uphold it."""
         if self.page is None:
-            return "not built"
+            return "not shown"
         if any(name not in recorded for name in self.checks):
             return "missing"
         passed = {recorded[name].passed for name in self.checks}
         if False in passed:
             return "fails"
-        return "not tested" if None in passed else "holds"
+        if None in passed:
+            return "not tested"
+        if self.restriction is None:
+            return "holds"
+        return "holds where" if self.holds_where else "fails where"
 
 
 def read_claims(path: Path) -> list[Claim]:
@@ -70,6 +92,8 @@ def read_claims(path: Path) -> list[Claim]:
             raise ValueError(f"{where}: paper is {claim.paper!r}; one of {', '.join(PAPERS)}")
         if (claim.page is None) != (not claim.checks):
             raise ValueError(f"{where}: a page needs checks that uphold the claim, and vice versa")
+        if claim.holds_where and claim.fails_where:
+            raise ValueError(f"{where}: name where it holds or where it fails, not both")
         claims.append(claim)
     return claims
 
@@ -100,7 +124,7 @@ class ClaimsLedger(SphinxDirective):
 
     def _summary(self, verdicts: Sequence[str]) -> list[nodes.Node]:
         count = Counter(verdicts)
-        parts = [f"{count[name]} {name}" for name in VERDICTS if count[name]]
+        parts = [f"{count[name]} {verb}" for name, verb in VERDICTS.items() if count[name]]
         return text(f"{len(verdicts)} claims: {', '.join(parts)}.")
 
     def _table(self, claims: Sequence[Claim], recorded: Mapping[str, Check]) -> nodes.Node:
@@ -124,9 +148,11 @@ class ClaimsLedger(SphinxDirective):
                 line = f"{check.claim}: predicted {check.predicted}, measured {check.measured}"
                 evidence += nodes.list_item("", *text(line))
         badge = nodes.inline("", verdict, classes=["verdict", verdict.replace(" ", "-")])
+        restricted = verdict in ("holds where", "fails where")
+        condition = self.parse_text_to_nodes(str(claim.restriction)) if restricted else []
         return [
             self.parse_text_to_nodes(where),
             self.parse_text_to_nodes(claim.statement),
             [evidence] if evidence.children else [],
-            [nodes.paragraph("", "", badge)],
+            [nodes.paragraph("", "", badge), *condition],
         ]
