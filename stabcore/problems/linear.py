@@ -153,8 +153,9 @@ class LinearNetwork(Problem):
         r"""Return the balanced global minimum: W* = UΣVᵀ shared evenly among the layers.
 
         W_1 = Σ^{1/D} Vᵀ, W_l = Σ^{1/D}, W_D = U Σ^{1/D}, padded with zeros. With whitened inputs
-        no global minimum is flatter: its sharpness is D σ₁^{2−2/D}, so gradient descent can end
-        at a global minimum only for η ≤ 2/(D σ₁^{2−2/D}). Source: our derivation.
+        no global minimum is flatter: its sharpness is D σ₁^{2−2/D}, so for
+        η > 2/(D σ₁^{2−2/D}) gradient descent ends at a global minimum from a null set of starts
+        only. Source: our proof; the value is in Ghosh et al. (2502.20531).
 
         Returns
         -------

@@ -184,9 +184,9 @@ def interpolate(network: LinearNetwork, theta: ArrayLike) -> Array:
 def flattest_sharpness(network: LinearNetwork) -> float:
     r"""Return D σ₁^{2−2/D}, the smallest sharpness of a global minimum; whitened inputs.
 
-    Gradient descent can converge to a global minimum only for step sizes up to 2 over it.
+    Above 2 over it gradient descent converges to a global minimum from a null set of starts only.
 
-    Source: our derivation (proof in the module's docstring).
+    Source: our proof (in the module's docstring); the value is in Ghosh et al. (2502.20531).
 
     Parameters
     ----------
