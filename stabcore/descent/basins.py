@@ -227,7 +227,8 @@ def asymptotic_gradient_norm(
     r"""Return |∇L|, averaged over the last steps, for each start.
 
     It tends to 0 where gradient descent converges. For `ScalarFactorization()` above η = 1 it
-    tends to √(2(1 − 1/η))/η from almost every bounded start up to η = √5 − 1 (our derivation).
+    is √(2(1 − 1/η))/η on the 2-cycle, which is stable up to η = √5 − 1 (our derivation); every
+    bounded start that we tried tends to it.
 
     Source: paper C (the quantity).
 
