@@ -143,7 +143,8 @@ class Checks:
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         """Return the table as text, as HTML and as data for the claims ledger."""
         head = "".join(
-            f"<th>{title}</th>" for title in ("claim", "predicted", "measured", "tolerance", "verdict")
+            f"<th>{title}</th>"
+            for title in ("claim", "predicted", "measured", "tolerance", "verdict")
         )
         body = "".join(
             f'<tr data-check="{html.escape(row.id)}">'

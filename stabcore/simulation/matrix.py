@@ -140,13 +140,20 @@ def noisy_matrix_runs(
     own = runs.flat(deviation), runs.flat(rate), states, plus, minus, diverged, taken
     runs.run(_follow, (values, batch, limit), *own)
     with np.errstate(divide="ignore"):
-        logs = [np.log(np.linalg.norm(part, axis=-1)) for part in (plus, minus)]
+        logs = [_log_norm(part) for part in (plus, minus)]
     return NoisyMatrixRuns(
         log_plus=runs.shaped(logs[0]),
         log_minus=runs.shaped(logs[1]),
         diverged=runs.shaped(diverged),
         steps=runs.shaped(taken),
     )
+
+
+def _log_norm(rows: Array) -> Array:
+    """Return log|row|; a norm by itself would square entries of 1e-160 away."""
+    largest = np.abs(rows).max(axis=-1, keepdims=True)
+    scaled = np.divide(rows, largest, out=np.zeros_like(rows), where=largest > 0)
+    return np.asarray(np.log(largest[..., 0]) + np.log(np.linalg.norm(scaled, axis=-1)))
 
 
 def _batch_size(method: SGD) -> int:

@@ -120,3 +120,12 @@ def test_bad_arguments_are_named(change, message):
     } | change
     with pytest.raises(ValueError, match=message):
         noisy_matrix_runs(**arguments)
+
+
+def test_tiny_rows_have_a_logarithm():
+    """log|u| of numbers whose squares underflow: it scales with the start."""
+    starts = np.full((2, 50, 1, 1), 1e-170)
+    starts[1] = 0.0
+    tiny = noisy_matrix_runs([1.0], 0.5, 0.5, SGD(), 20, tuple(starts), rng=0)
+    larger = noisy_matrix_runs([1.0], 0.5, 0.5, SGD(), 20, tuple(1e20 * starts), rng=0)
+    np.testing.assert_allclose(tiny.log_plus + 20 * math.log(10), larger.log_plus, rtol=1e-12)
