@@ -35,7 +35,7 @@ import threading
 import time
 import tokenize
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import version
 from multiprocessing.connection import Connection, wait
@@ -126,13 +126,15 @@ class Job:
     """One notebook to execute: from where, to where, with which parameters changed.
 
     With `committed`, whatever differs from run to run (durations, the source key) is left out, so
-    that executing again what is committed gives no difference unless a result changed.
+    that executing again what is committed gives no difference unless a result changed. With
+    `readable` the text becomes plain Markdown, for a reader's own Jupyter.
     """
 
     source: Path
     target: Path
     overrides: Mapping[str, object] = field(default_factory=dict)
     committed: bool = False
+    readable: bool = False
 
 
 # --- What there is to run -------------------------------------------------------------------------
@@ -523,7 +525,7 @@ def _checked(jobs: Iterable[Job]) -> list[Job]:
     for job in jobs:
         try:
             overrides = check(job.source, job.overrides)
-            checked.append(Job(job.source, job.target, overrides, job.committed))
+            checked.append(replace(job, overrides=overrides))
         except ParameterError as problem:
             problems.append(str(problem))
     if problems:
@@ -643,6 +645,10 @@ def _execute(job: Job, pipe: Connection) -> float:
         stored = nbformat.reads(nbformat.writes(node), as_version=4)
         stamp |= {"key": before, "seconds": round(seconds), "outputs": _outputs(stored)}
     node.metadata.companion = stamp
+    if job.readable:
+        from readable import readable
+
+        node = readable(node, job.source, job.target)
     _write(node, job.target)
     return seconds
 
@@ -749,7 +755,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _show(chosen)
             return
         jobs = [
-            Job(source, target, dict(options.overrides), committed=options.refresh)
+            Job(source, target, dict(options.overrides), options.refresh, not options.refresh)
             for source, target in _targets(chosen, None if options.refresh else options.output)
         ]
         run(jobs, options.jobs)

@@ -15,15 +15,15 @@ from .tables import table, text
 
 CLAIMS = Path("book", "claims.yml")
 PAPERS = {"A": "Paper A", "B": "Paper B", "C": "Paper C", "D": "Paper D", "ours": "Ours"}
-# Each verdict, and how it is counted.
+# Each verdict, and how one and several claims with it are counted.
 VERDICTS = {
-    "holds": "hold",
-    "holds where": "hold under a condition that is named",
-    "fails where": "fail in a case that is named",
-    "fails": "fail",
-    "not tested": "are not tested",
-    "missing": "miss a check",
-    "not shown": "are not shown",
+    "holds": ("holds", "hold"),
+    "holds where": ("holds under a condition", "hold under a condition"),
+    "fails where": ("fails in a case", "fail in a case"),
+    "fails": ("fails", "fail"),
+    "not tested": ("is not tested", "are not tested"),
+    "missing": ("misses a check", "miss a check"),
+    "not shown": ("is not shown", "are not shown"),
 }
 logger = logging.getLogger(__name__)
 
@@ -124,7 +124,11 @@ class ClaimsLedger(SphinxDirective):
 
     def _summary(self, verdicts: Sequence[str]) -> list[nodes.Node]:
         count = Counter(verdicts)
-        parts = [f"{count[name]} {verb}" for name, verb in VERDICTS.items() if count[name]]
+        parts = [
+            f"{count[name]} {verbs[count[name] > 1]}"
+            for name, verbs in VERDICTS.items()
+            if count[name]
+        ]
         return text(f"{len(verdicts)} claims: {', '.join(parts)}.")
 
     def _table(self, claims: Sequence[Claim], recorded: Mapping[str, Check]) -> nodes.Node:
