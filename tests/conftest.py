@@ -1,6 +1,7 @@
 """Fixtures that several test files share."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,11 @@ settings.load_profile("change")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give each worker a processor of its own: the threads of JAX would wait for each other."""
+    """Give each worker a processor of its own: the threads of JAX would wait for each other.
+
+    Let it, and what it starts, hear Ctrl-C, which the background job of a shell does not.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     worker = getattr(config, "workerinput", {}).get("workerid", "")
     if worker and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))

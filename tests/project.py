@@ -1,7 +1,6 @@
 """Tiny projects in which the runner and the build can be tried, broken and killed."""
 
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -29,7 +28,7 @@ class Project:
     def __init__(self, root: Path) -> None:
         self.root = root
         for name in TOOLS:
-            (root / name).parent.mkdir(parents=True)
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, root / name)
         (root / "stabcore").mkdir()
         self.write("stabcore/code.py", "answer = 42\n")
@@ -63,8 +62,6 @@ class Project:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            # A shell's background job ignores Ctrl-C, and so would what it starts.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
 
     def call(self, *command: str) -> tuple[int, str]:
