@@ -22,7 +22,8 @@ def link_checks(app: Sphinx, doctree: nodes.document, page: str) -> None:
         return f'{start}<a href="#{anchor}">{claim}</a>{end}' if anchor else row.group()
 
     for raw in tables:
-        raw.parent.replace(raw, nodes.raw("", ROW.sub(linked, raw.astext()), format=raw["format"]))
+        text = ROW.sub(linked, raw.astext())
+        raw.parent.replace(raw, nodes.raw(text, text, **raw.attributes))
 
 
 def _sections(doctree: nodes.document) -> list[tuple[re.Pattern[str], str]]:
