@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stabcore import _rates
 from stabcore import _validation as check
 from stabcore._jax import double_precision, is_floating, jax, jnp
-from stabcore._rates import growth_rate
 from stabcore._validation import Array
 from stabcore.networks._drawing import Drawing
 from stabcore.networks._steps import NEVER, follow, look
@@ -89,27 +89,7 @@ class Training:
         """
         return jax.tree.map(lambda leaf: leaf[index], self.params)
 
-    def growth_rate(self, start: int, end: int) -> tuple[float, float]:
-        """Return the mean rate of the log-residual between two recorded steps, and its error.
-
-        Near a minimum the rate of gradient descent tends to μ and that of SGD to λ.
-
-        Parameters
-        ----------
-        start, end : int
-            Two of `times`, `start` < `end`.
-
-        Returns
-        -------
-        mean, standard_error : float
-            In nats per step, over the runs; the error of a single run is NaN.
-
-        Raises
-        ------
-        ValueError
-            If a step was not recorded, or the two are not in order.
-        """
-        return growth_rate(self.times, self.log_residuals, start, end)
+    growth_rate = _rates.growth_rate
 
     def __str__(self) -> str:
         """Return the numbers of runs and steps, and when runs diverged."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stabcore import _rates
 from stabcore import _validation as check
-from stabcore._rates import growth_rate
 from stabcore._validation import Array
 from stabcore.problems.base import Problem
 from stabcore.problems.checking import GRADIENT, SAMPLES, require_problem
@@ -54,27 +54,7 @@ class Runs:
         runs, last = self.points.shape[1], int(self.times[-1])
         return f"{runs} runs of {last} steps, {int(self.diverged.sum())} of them diverged"
 
-    def growth_rate(self, start: int, end: int) -> tuple[float, float]:
-        """Return the mean rate of log|φ| between two recorded steps, and its standard error.
-
-        Near a minimum the rate of gradient descent tends to μ and that of SGD to λ.
-
-        Parameters
-        ----------
-        start, end : int
-            Two of `times`, `start` < `end`.
-
-        Returns
-        -------
-        mean, standard_error : float
-            In nats per step, over the runs; the error of a single run is NaN.
-
-        Raises
-        ------
-        ValueError
-            If a step was not recorded, or the two are not in order.
-        """
-        return growth_rate(self.times, self.log_residuals, start, end)
+    growth_rate = _rates.growth_rate
 
 
 @check.public()
