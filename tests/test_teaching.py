@@ -8,6 +8,7 @@ import pytest
 from nbformat import NotebookNode
 
 import run
+from companion.checks import made_by
 
 NOTEBOOKS = run.notebooks()
 ENDING = ("## What to remember", "**Exercises.**", "**Where next.**", "## Checks")
@@ -115,13 +116,8 @@ def test_the_text_links_to_the_glossary_and_to_theorems(cells):
 
 def test_the_record_of_each_check_names_its_cell(cells):
     """So that the table can link to it."""
-    named = re.compile(r'checks\.(?:holds|close|sigma|states)\(\s*f?"([^"]+)"')
-    patterns = [
-        re.compile(re.sub(r"\\{.*?\\}", ".+", re.escape(name)))
-        for cell in cells
-        if cell.cell_type == "code"
-        for name in named.findall(cell.source)
-    ]
+    code = [cell.source for cell in cells if cell.cell_type == "code"]
+    patterns = [pattern for source in code for pattern in made_by(source)]
     for output in cells[-1].outputs:
         for row in output.data["application/vnd.stabcore.checks+json"]["checks"]:
             assert any(pattern.fullmatch(row["id"]) for pattern in patterns), row["id"]

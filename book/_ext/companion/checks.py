@@ -14,7 +14,7 @@ def link_checks(app: Sphinx, doctree: nodes.document, page: str) -> None:
     tables = [raw for raw in doctree.findall(nodes.raw) if "data-check=" in raw.astext()]
     if not tables:
         return
-    sections = list(_sections(doctree))
+    sections = _sections(doctree)
 
     def linked(row: re.Match[str]) -> str:
         start, name, claim, end = row.groups()
@@ -26,13 +26,19 @@ def link_checks(app: Sphinx, doctree: nodes.document, page: str) -> None:
         raw.parent.replace(raw, nodes.raw(text, text, **raw.attributes))
 
 
+def made_by(code: str) -> list[re.Pattern[str]]:
+    """Return what the names of the checks that some code makes look like, f-strings too."""
+    names = map(re.escape, CALL.findall(code))
+    return [re.compile(re.sub(r"\\\{.*?\\\}", ".+", name)) for name in names]
+
+
 def _sections(doctree: nodes.document) -> list[tuple[re.Pattern[str], str]]:
     """Return what the names of the checks look like, and the anchors of their sections."""
     return [
-        (re.compile(re.sub(r"\\\{.*?\\\}", ".+", re.escape(name))), section["ids"][0])
+        (made, section["ids"][0])
         for section in doctree.findall(nodes.section)
         for block in section.children
         for code in block.findall(nodes.literal_block)
         if not isinstance(block, nodes.section)
-        for name in CALL.findall(code.astext())
+        for made in made_by(code.astext())
     ]
