@@ -42,7 +42,7 @@ class Checks:
     >>> checks.holds("even", "no odd number among them", "0 odd", "0 odd", passed=True)
     >>> checks.conclude()
     the root is √2           | predicted 1.414214 | measured 1.414214 | within 1e-06 | holds
-    heads half the time      | predicted 0.5 | measured 0.52, 1.2 away | 4 standard errors | holds
+    heads half the time      | predicted 0.5 | measured 0.52, 1.2 standard errors away | at most 4 | holds
     no odd number among them | predicted 0 odd | measured 0 odd | as stated | holds
     """
 
@@ -74,8 +74,8 @@ class Checks:
             name,
             claim,
             f"{predicted:.4g}",
-            f"{measured:.4g}, {z:.1f} away",
-            tolerance=f"{MOST_SIGMAS:.0f} standard errors",
+            f"{measured:.4g}, {z:.1f} standard errors away",
+            tolerance=f"at most {MOST_SIGMAS:.0f}",
             passed=z <= MOST_SIGMAS,
         )
 
