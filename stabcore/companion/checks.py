@@ -38,12 +38,12 @@ class Checks:
     --------
     >>> checks = Checks()
     >>> checks.close("root", "the root is √2", 2**0.5, 1.4142136, tolerance=1e-6)
-    >>> checks.sigma("coin", "heads half the time", 0.5, 0.52, standard_error=0.0165)
-    >>> checks.holds("even", "no odd number among them", "0 odd", "0 odd", passed=True)
+    >>> checks.sigma("coin", "half are heads", 0.5, 0.52, standard_error=0.0165)
+    >>> checks.holds("even", "no odd numbers", "0 odd", "0 odd", passed=True)
     >>> checks.conclude()
-    the root is √2           | predicted 1.414214 | measured 1.414214 | within 1e-06 | holds
-    heads half the time      | predicted 0.5 | measured 0.52, 1.2 standard errors away | at most 4 | holds
-    no odd number among them | predicted 0 odd | measured 0 odd | as stated | holds
+    the root is √2 | predicted 1.414214 | measured 1.414214 | within 1e-06 | holds
+    half are heads | predicted 0.5 | measured 0.52, 1.2 standard errors away | at most 4 | holds
+    no odd numbers | predicted 0 odd | measured 0 odd | as stated | holds
     """
 
     def __init__(self) -> None:
