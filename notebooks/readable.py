@@ -46,7 +46,7 @@ def readable(node: NotebookNode, source: Path, target: Path) -> NotebookNode:
     figures = _numbered(_figures(result))
     texts = [cell.source for cell in result.cells if cell.cell_type == "markdown"]
     equations = _numbered(EQUATION.findall("\n".join(texts)))
-    roles = _roles(_glued(result), figures, equations)
+    roles = _roles(glued_texts(result), figures, equations)
     cells = []
     for cell in result.cells:
         cells.append(cell)
@@ -74,7 +74,7 @@ def _numbered(labels: list[str]) -> dict[str, int]:
     return {label: number for number, label in enumerate(labels, start=1)}
 
 
-def _glued(node: NotebookNode) -> dict[str, str]:
+def glued_texts(node: NotebookNode) -> dict[str, str]:
     """Return the texts that the notebook computed for its prose."""
     found = {}
     for cell in node.cells:

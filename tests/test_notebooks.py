@@ -10,18 +10,13 @@ import pytest
 from PIL import Image
 
 import run
+from readable import glued_texts
 from stabcore.companion.checks import MIME
 
 
 def texts(path: Path) -> dict[str, str]:
     """Return the glued texts of an executed notebook."""
-    glued = {}
-    for cell in nbformat.read(path, as_version=4).cells:
-        for output in cell.get("outputs", []):
-            scrapbook = output.get("metadata", {}).get("scrapbook")
-            if scrapbook:
-                glued[scrapbook["name"]] = next(iter(output.data.values())).strip("'")
-    return glued
+    return glued_texts(nbformat.read(path, as_version=4))
 
 
 def rerun(name: str, parameters: dict[str, object], folder: Path) -> dict[str, str]:
