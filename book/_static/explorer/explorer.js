@@ -77,7 +77,10 @@
   /** Write intervals as the book does. */
   function intervalText(intervals, digits = 4) {
     if (intervals.length === 0) return "nowhere";
-    const one = ([a, b]) => (a === b ? `at ${said(a, digits)}` : `(${said(a, digits)}, ${said(b, digits)})`);
+    const one = ([a, b]) => {
+      const [from, to] = [said(a, digits), said(b, digits)];
+      return from === to ? `a sliver at ${said((a + b) / 2, 6)}` : `(${from}, ${to})`;
+    };
     return intervals.map(one).join(" and ");
   }
 
