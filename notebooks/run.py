@@ -14,8 +14,9 @@ Markdown.
 
 A parameter is a plain literal, annotated and commented, in the cell tagged ``parameters``:
 ``step_size: float = 0.15  # η, in (0, 2)``. What the comment says is checked before a run: ``in``
-and an interval for every number, and of a list ``3 to 5 entries`` (``2 entries``, ``at least 1
-entry``), ``ascending`` or ``descending``. A long comment stands in the lines above.
+and an interval for every number, ``one of "a", "b"`` for text, and of a list ``3 to 5 entries``
+(``2 entries``, ``at least 1 entry``), ``ascending`` or ``descending``. A long comment stands in the
+lines above.
 """
 
 import argparse
@@ -66,6 +67,7 @@ CELL_SECONDS = int(os.environ.get("COMPANION_CELL_SECONDS", "900"))  # a longer 
 START_TIMEOUT = 600  # seconds: a busy machine can take more than the default minute
 INTERVAL = re.compile(r"\bin ([\[(])([^\s,]+), ([^\s,]+)([\])])")
 ENTRIES = re.compile(r"(?P<open>at least )?(?P<least>\d+)( to (?P<most>\d+))? entr(y|ies)")
+CHOICES = re.compile(r"""\bone of ("[^"]*"(?:, "[^"]*")*)""")
 ORDER = re.compile(r"\b(ascending|descending)\b")
 RESULTS = (".ipynb", ".html")
 NEEDED = ("ipykernel", "papermill", "PIL")  # by every run
@@ -114,6 +116,9 @@ class Parameter:
             ]
             if outside:
                 found.append(f"{outside[0]!r} is not {interval.group()}")
+        choices = CHOICES.search(self.comment)
+        if choices and value not in re.findall(r'"([^"]*)"', choices[1]):
+            found.append(f"it is not {choices.group()}")
         if isinstance(value, list):
             found += self._misshapen(value, numbers)
         return found
@@ -575,7 +580,9 @@ def require_writable(target: Path) -> None:
     folder = target.parent
     while not folder.exists():
         folder = folder.parent
-    if not (folder.is_dir() and _may_write(folder)):
+    if not folder.is_dir():
+        raise FileError(f"{folder} is a file and no folder; choose another place with -o")
+    if not _may_write(folder):
         raise FileError(f"{folder} cannot be written; choose another place with -o")
 
 
@@ -761,7 +768,10 @@ def in_words(error: OSError) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line and do what it says."""
-    parser = argparse.ArgumentParser(description="Run the book's notebooks through papermill.")
+    parser = argparse.ArgumentParser(
+        description="Run the book's notebooks through papermill.",
+        epilog="For example: run.py gd_stability -p step_size 0.3 -o mine.html",
+    )
     parser.add_argument("names", nargs="*", metavar="NAME", help="notebooks; all by default")
     parser.add_argument("--list", action="store_true", help="list notebooks and parameters")
     parser.add_argument(

@@ -47,12 +47,13 @@ REFERENCES = "## References\n\n```{bibliography}\n:filter: docname in docnames\n
 ATTRIBUTE = re.compile(r"""([\w-]+)=(["'])(.*?)\2""", re.DOTALL)
 LINK = re.compile(r"<link\b[^>]*>")
 SCRIPT = re.compile(r"(<script\b[^>]*>)(.*?)</script>", re.DOTALL)
-PICTURE = re.compile(r"""(<(?:img|source)\b[^>]*?\b(?:src|srcset)=)(["'])(.*?)\2""", re.DOTALL)
+PICTURE = re.compile(r"""(<img\b[^>]*?\ssrc=)(["'])(.*?)\2""", re.DOTALL)
 ADDRESS = re.compile(r"""url\((["']?)(?!data:)([^"')]+)\1\)""")
 IMPORT = re.compile(r"""@import\s+(?:url\()?(["'])([^"']+)\1\)?;""")
 # The theme's icons: no page uses these two fonts, and no browser the older format of the third.
 UNUSED_FONTS = re.compile(r"""@font-face\{[^}]*/fa-(?:brands|regular)-[^}]*\}""")
 OLDER_FORMAT = re.compile(r""",url\([^)]*\.ttf\) format\("truetype"\)""")
+SOURCE_MAP = re.compile(r"(?:/\*|//)# sourceMappingURL=[^\s*]*(?: *\*/)?")
 MATHJAX_FONT = re.compile(r"%%URL%%/([\w-]+\.woff)")
 
 
@@ -129,8 +130,8 @@ def _build(node: NotebookNode, name: str, folder: Path) -> Path:
     """Build a book of one page and return that page."""
     import yaml
 
-    for name_of_folder in ("notebooks", "templates"):
-        (folder / name_of_folder).mkdir()
+    for part in ("notebooks", "templates"):
+        (folder / part).mkdir()
     for template in EMPTY:
         (folder / "templates" / template).touch()
     (folder / "book").symlink_to(ROOT / "book", target_is_directory=True)
@@ -173,9 +174,10 @@ def inlined(path: Path) -> str:
     """
     text = path.read_text(encoding="utf-8")
     late: list[str] = []  # scripts that run when the page is complete
+    # Scripts last: their text may contain what looks like a picture or a link.
+    text = PICTURE.sub(lambda tag: f'{tag[1]}"{_data(path.parent, html.unescape(tag[3]))}"', text)
     text = LINK.sub(lambda tag: _link(tag[0], path.parent), text)
     text = SCRIPT.sub(lambda script: _script(script, path.parent, late), text)
-    text = PICTURE.sub(lambda tag: f'{tag[1]}"{_data(path.parent, html.unescape(tag[3]))}"', text)
     body, end, rest = text.rpartition("</body>")
     return "".join([body, *late, end, rest])
 
@@ -201,6 +203,7 @@ def _script(script: re.Match[str], folder: Path, late: list[str]) -> str:
         return ""
     content = source.read_text(encoding="utf-8").replace("</script", r"<\/script")
     fonts = source.parent / "output" / "chtml" / "fonts" / "woff-v2"
+    content = SOURCE_MAP.sub("", content)
     content = MATHJAX_FONT.sub(lambda font: _encoded(fonts / font[1]), content)
     deferred = re.search(r"\sdefer\b", script[1])
     kept = "".join(f' {name}="{value}"' for name, value in attributes.items() if name != "defer")
@@ -215,7 +218,7 @@ def _sheet(path: Path) -> str:
     """Return a style sheet with what it imports and loads inside."""
     text = UNUSED_FONTS.sub("", path.read_text(encoding="utf-8"))
     text = OLDER_FORMAT.sub("", text)
-    text = re.sub(r"/\*# sourceMappingURL=.*?\*/", "", text)
+    text = SOURCE_MAP.sub("", text)
     text = IMPORT.sub(lambda found: _sheet(_file(path.parent, found[2])), text)
     return ADDRESS.sub(lambda found: f'url("{_data(path.parent, found[2])}")', text)
 
