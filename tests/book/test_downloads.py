@@ -53,3 +53,10 @@ def test_what_only_the_book_understands_would_be_seen() -> None:
     source = nbformat.read(NOTEBOOKS / "sgd_stability.ipynb", as_version=4)
     texts = [cell.source for cell in source.cells if cell.cell_type == "markdown"]
     assert len([text for text in texts if MYST.search(text)]) > 10
+
+
+def test_a_page_of_prose_offers_no_source(html: Path) -> None:
+    for path in (html / "book").rglob("*.html"):
+        page = path.read_text(encoding="utf-8")
+        assert "download-pdf-button" in page
+        assert not re.search(r'href="[^"]*_sources/[^"]*"', page)
