@@ -120,6 +120,8 @@ def stage() -> None:
     (SOURCE / "notebooks").mkdir()
     for path in run.notebooks().values():
         shutil.copyfile(EXECUTED / path.name, SOURCE / "notebooks" / path.name)
+    # The extension writes the downloads with it.
+    shutil.copyfile(ROOT / "notebooks" / "readable.py", SOURCE / "notebooks" / "readable.py")
 
 
 def fingerprint() -> str:

@@ -1,4 +1,4 @@
-"""What the book adds to Sphinx: claims ledger, execution status, buttons, package pages.
+"""What the book adds to Sphinx: claims ledger, execution status, buttons, package pages, downloads.
 
 A local Sphinx extension, so that ``make book`` and a plain ``jupyter-book build .`` show the same.
 """
@@ -8,6 +8,7 @@ from sphinx.config import Config
 
 from .checks import link_checks
 from .docstrings import to_markup
+from .downloads import offer_notebooks_only, write_downloads
 from .ledger import ClaimsLedger
 from .package import PackagePage, places
 from .repository import add_buttons
@@ -23,6 +24,9 @@ def setup(app: Sphinx) -> dict[str, object]:
     app.connect("config-inited", link_code)
     app.connect("doctree-resolved", link_checks)
     app.connect("autodoc-process-docstring", to_markup)
+    app.connect("build-finished", write_downloads)
+    # After the theme has added its buttons.
+    app.connect("html-page-context", offer_notebooks_only, priority=900)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
 
