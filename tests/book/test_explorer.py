@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page
+from reader import Reader, Scheme, reading
 
 from stabcore import SGD, Minimum, ReluPair, gd_exponent, sgd_exponent, stable_arcs, stable_steps
 
@@ -20,22 +21,30 @@ PANELS = ("minima", "gradients", "large", "neuron")
 D3 = "f2094bbf6141b359722c4fe454eb6c4b0f0e42cc10cc7af921fc158fceb86539"
 MOST_BYTES = 150_000  # compressed, of all that this page loads and others do not
 SMALLEST = 11  # pixels, of letters in pictures
+# The words in pictures: size, place and, for the names of ticks, their axis.
+LETTERS = """[...document.querySelectorAll(".explorer-panel svg text")]
+        .filter(one => one.textContent).map(one => {
+            const box = one.getBoundingClientRect();
+            const plot = one.closest("svg").parentElement.id;
+            const axis = one.closest("g.axis");
+            return {text: one.textContent, size: parseFloat(getComputedStyle(one).fontSize),
+                    axis: axis ? plot + [...axis.parentElement.children].indexOf(axis) : null,
+                    left: box.left, right: box.right, top: box.top, bottom: box.bottom};
+        })"""
 
 
-class Explorer:
-    """The page, opened from the disk, and what a test needs of it."""
+class Explorer(Reader):
+    """A tab with the explorer, opened from the disk."""
 
     def __init__(self, page: Page, path: Path) -> None:
-        self.page, self.path = page, path
-        self.complaints: list[str] = []
-        self.requests: list[str] = []
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("request", lambda request: self.requests.append(request.url))
+        super().__init__(page)
+        self.path = path
+        page.set_default_timeout(60_000)
 
     def open(self, state: str = "") -> None:
         """Open the page at a state, and wait until its numbers are refined."""
-        self.page.goto("about:blank")
-        self.page.goto(f"{self.path.as_uri()}#{state}" if state else self.path.as_uri())
+        self.page.goto("about:blank")  # otherwise the browser would only follow the fragment
+        self.visit(f"{self.path.as_uri()}#{state}" if state else self.path.as_uri())
         self.settle()
 
     def settle(self) -> None:
@@ -67,10 +76,8 @@ def path(html: Path) -> Path:
 
 @pytest.fixture
 def explorer(browser: Browser, path: Path) -> Iterator[Explorer]:
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.set_default_timeout(20_000)
-    yield Explorer(page, path)
-    page.close()
+    with reading(browser) as reader:
+        yield Explorer(reader.page, path)
 
 
 def close(shown: float, value: float, digits: int) -> bool:
@@ -220,7 +227,7 @@ def test_every_view_of_the_text_is_one(explorer: Explorer) -> None:
         explorer.open(link[1:])
         assert explorer.page.is_hidden("#explorer-warning"), link
         assert "NaN" not in explorer.page.inner_text("article"), link
-    assert not explorer.complaints
+        assert not explorer.complaints, link
 
 
 def test_sliver_is_not_missed(explorer: Explorer) -> None:
@@ -233,21 +240,14 @@ def test_sliver_is_not_missed(explorer: Explorer) -> None:
 
 @pytest.mark.parametrize("width", [390, 640, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_pictures_are_legible(browser: Browser, path: Path, width: int, scheme: str) -> None:
+def test_pictures_are_legible(browser: Browser, path: Path, width: int, scheme: Scheme) -> None:
     # 640 is a screen of 1280 at 200 % zoom.
-    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
-    explorer = Explorer(page, path)
-    explorer.open("angle=30")
-    assert page.evaluate("document.scrollingElement.scrollWidth") <= width
-    letters = page.evaluate("""[...document.querySelectorAll(".explorer-panel svg text")]
-        .filter(one => one.textContent).map(one => {
-            const box = one.getBoundingClientRect();
-            const plot = one.closest("svg").parentElement.id;
-            const axis = one.closest("g.axis");
-            return {text: one.textContent, size: parseFloat(getComputedStyle(one).fontSize),
-                    axis: axis ? plot + [...axis.parentElement.children].indexOf(axis) : null,
-                    left: box.left, right: box.right, top: box.top, bottom: box.bottom};
-        })""")
+    with reading(browser, width, scheme) as reader:
+        explorer = Explorer(reader.page, path)
+        explorer.open("angle=30")
+        needed = explorer.page.evaluate("document.scrollingElement.scrollWidth")
+        letters = explorer.page.evaluate(LETTERS)
+    assert needed <= width
     assert min(one["size"] for one in letters) >= SMALLEST
     assert all(one["left"] >= 0 and one["right"] <= width for one in letters)
     ticks: dict[str, list[dict[str, float]]] = {}
@@ -261,12 +261,11 @@ def test_pictures_are_legible(browser: Browser, path: Path, width: int, scheme: 
                 across = min(one["right"], other["right"]) - max(one["left"], other["left"])
                 along = min(one["bottom"], other["bottom"]) - max(one["top"], other["top"])
                 assert across <= 0 or along <= 0, (one["text"], other["text"])
-    page.close()
 
 
-def test_forced_colours_paper_and_little_motion(browser: Browser, path: Path) -> None:
-    page = browser.new_page(forced_colors="active", reduced_motion="reduce")
-    explorer = Explorer(page, path)
+def test_forced_colours_paper_and_little_motion(explorer: Explorer) -> None:
+    page = explorer.page
+    page.emulate_media(forced_colors="active", reduced_motion="reduce")
     explorer.open()
     assert page.evaluate("""
         getComputedStyle(document.querySelector("#minima-exponents .curve.gd")).stroke ===
@@ -277,7 +276,6 @@ def test_forced_colours_paper_and_little_motion(browser: Browser, path: Path) ->
     assert page.is_visible(".explorer-still img")
     assert not page.is_visible(".explorer-panel")
     assert not explorer.complaints
-    page.close()
 
 
 def test_page_is_light_and_alone(html: Path, explorer: Explorer) -> None:

@@ -631,7 +631,9 @@
       const shown = Math.min(Math.max(state.eta, low / c), high / c);
       diagram.handle(shown, 0, (x) => change({ eta: x }));
 
-      const orbit = a <= 2 ? Array.from(cubic.orbit(0.3, a, 120)) : Array.from(cubic.orbit(0.3, a, 6));
+      const whole = Array.from(cubic.orbit(0.3, a, 120));
+      const gone = whole.findIndex((x) => Math.abs(x) > 2 * size);
+      const orbit = gone < 0 ? whole : whole.slice(0, gone + 1);
       const path = orbit.slice(0, -1).flatMap((x, k) => [[x, k ? x : 0], [x, orbit[k + 1]]]);
       cobweb.axes();
       cobweb.curves([
