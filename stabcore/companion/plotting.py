@@ -76,7 +76,7 @@ FATE_COLOURS = {
 
 
 def use_style() -> None:
-    """Switch matplotlib to the book's style; in a notebook, with two pixels for each of the screen."""
+    """Switch matplotlib to the book's style; in a notebook, with twice the pixels."""
     with as_file(files("stabcore.companion") / "figures.mplstyle") as path:
         plt.style.use(path)
     if "inline" in plt.get_backend():

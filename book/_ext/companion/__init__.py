@@ -1,5 +1,6 @@
 """What the book adds to Sphinx: claims ledger, execution status, buttons, package pages.
 
+Also figures that can be enlarged, descriptions of the pages, and one for addresses without a page.
 A local Sphinx extension, so that ``make book`` and a plain ``jupyter-book build .`` show the same.
 """
 
@@ -7,10 +8,13 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 
 from .checks import link_checks
+from .descriptions import describe
 from .docstrings import to_markup
+from .figures import prepare_figures
 from .ledger import ClaimsLedger
+from .not_found import write_not_found
 from .package import PackagePage, places
-from .repository import add_buttons
+from .repository import add_buttons, set_address
 from .status import ExecutionStatus
 
 
@@ -21,8 +25,12 @@ def setup(app: Sphinx) -> dict[str, object]:
     app.add_directive("package-page", PackagePage)
     app.connect("config-inited", add_buttons)
     app.connect("config-inited", link_code)
+    app.connect("config-inited", set_address)
     app.connect("doctree-resolved", link_checks)
     app.connect("autodoc-process-docstring", to_markup)
+    app.connect("html-page-context", prepare_figures)
+    app.connect("html-page-context", describe)
+    app.connect("build-finished", write_not_found)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
 
