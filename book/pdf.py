@@ -7,7 +7,6 @@ pages hide as well. Links between pages become links inside the PDF.
 
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html import escape
@@ -33,9 +32,10 @@ PRINT = """
 .copybtn, .bd-sidebar-primary, .bd-sidebar-secondary, details.hide.above-input,
 button.toggle-button { display: none !important; }
 html { font-size: 12px; }
+.bd-article h1 { display: block !important; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; }
-figure, table.docutils tr, .cell_output, mjx-container { break-inside: avoid; }
-h1, h2, h3 { break-after: avoid; }
+figure, pre, mjx-container { break-inside: avoid; }
+h1, h2, h3, .rubric { break-after: avoid; }
 """
 READY = """async () => {
     await globalThis.MathJax?.startup?.promise;
@@ -60,10 +60,14 @@ a.deeper {{ padding-left: 6mm; }}
 </style>
 <header><h1>{title}</h1><p>{author}</p>
 <p>Printed from the pages of the book, without the code that draws its figures and records its
-checks. That code is in the notebooks.</p></header>
+checks: that is in the notebooks. Text and figures: CC BY 4.0. Code: MIT.</p></header>
 <main><h1>Contents</h1>{contents}</main></html>"""
-NUMBER = '<div style="height: 100vh; break-after: page; display: flex; align-items: end; \
-justify-content: center; padding-bottom: 9mm; box-sizing: border-box">{}</div>'
+NUMBERS = """<!DOCTYPE html>
+<style>
+@page {{ size: A4; margin: 0; }}
+body {{ margin: 0; font: 9pt sans-serif; text-align: center; }}
+p {{ height: 296mm; margin: 0; padding-top: 284mm; box-sizing: border-box; break-after: page; }}
+</style>{numbers}"""
 
 
 @dataclass
@@ -100,9 +104,9 @@ def main() -> None:
         book = join(browser, chapters)
         browser.close()
     TARGET.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=TARGET.parent, delete=False) as partial:
-        book.write(partial)
-    Path(partial.name).replace(TARGET)
+    partial = TARGET.with_suffix(".partial")
+    book.write(partial)
+    partial.replace(TARGET)
     megabytes = TARGET.stat().st_size / 1e6
     print(f"The book: {TARGET.as_uri()} ({len(book.pages)} pages, {megabytes:.1f} MB)")
 
@@ -231,10 +235,12 @@ def lead(book: PdfWriter, annotation: DictionaryObject, sheet: int, top: float) 
 
 def number(page: Page, book: PdfWriter) -> None:
     """Print its number at the foot of each sheet, but for the first."""
-    page.set_content("".join(NUMBER.format(k + 1 if k else "") for k in range(len(book.pages))))
-    overlays = PdfReader(BytesIO(page.pdf(format="A4")))
-    for leaf, overlay in zip(book.pages, overlays.pages, strict=False):
+    numbers = ("&nbsp;", *range(2, len(book.pages) + 1))
+    page.set_content(NUMBERS.format(numbers="".join(f"<p>{number}</p>" for number in numbers)))
+    overlays = PdfReader(BytesIO(page.pdf(prefer_css_page_size=True)))
+    for leaf, overlay in zip(book.pages, overlays.pages, strict=True):
         leaf.merge_page(overlay)
+        leaf.compress_content_streams()
 
 
 def outline(book: PdfWriter, chapters: list[Chapter]) -> None:
