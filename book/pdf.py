@@ -24,8 +24,6 @@ HTML = ROOT / "_build" / "html"
 TARGET = ROOT / "_build" / "pdf" / "book.pdf"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 MACOS = Path("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")
-# As root, in a container, Chromium has no sandbox.
-OPTIONS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
 MARGINS: PdfMargins = {"top": "18mm", "bottom": "20mm", "left": "18mm", "right": "18mm"}
 PRINT = """
 #jb-print-docs-body, #pst-header, .bd-header-article, .bd-footer, .prev-next-footer, .headerlink,
@@ -33,6 +31,8 @@ PRINT = """
 button.toggle-button { display: none !important; }
 html { font-size: 12px; }
 .bd-article h1 { display: block !important; }
+.bd-main .bd-content { margin-left: 0; }
+.bd-main .bd-content table { break-inside: auto; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; }
 figure, pre, mjx-container { break-inside: avoid; }
 h1, h2, h3, .rubric { break-after: avoid; }
@@ -99,7 +99,7 @@ def main() -> None:
         )
     chapters = list(read_toc())
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=OPTIONS)
+        browser = playwright.chromium.launch(executable_path=program)
         print_chapters(browser, chapters)
         book = join(browser, chapters)
         browser.close()
