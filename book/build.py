@@ -134,7 +134,7 @@ def fingerprint() -> str:
     str
         The hash, in hexadecimal.
     """
-    names = ("COMPANION_REPOSITORY_URL", "COMPANION_REPOSITORY_BRANCH")
+    names = ("COMPANION_BOOK_URL", "COMPANION_REPOSITORY_URL", "COMPANION_REPOSITORY_BRANCH")
     decisive = {
         "code": run.code(),
         "environment": {name: os.environ.get(name) for name in names},
