@@ -7,7 +7,7 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/_build/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv book check test refresh lint lock clean
+.PHONY: help venv book pdf check test refresh lint lock clean
 
 help:  ## say what each target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ venv:
 
 book: venv  ## run what changed and build the book in _build/html
 	@$(RUN) book/build.py
+
+pdf: book  ## print the book with Chromium or Chrome in _build/pdf
+	@$(RUN) book/pdf.py
 
 check: venv  ## test the built book: links, alt texts, offline, in a browser
 	@$(RUN) -m pytest tests/book
@@ -38,6 +41,9 @@ lint: venv  ## ruff on code and notebooks, mypy on code
 lock: .venv/bin/uv  ## pin the dependencies of pyproject.toml in requirements.lock
 	@.venv/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --all-extras \
 		--generate-hashes --no-emit-index-url --no-emit-find-links -o requirements.lock
+	@.venv/bin/uv pip compile pyproject.toml .binder/requirements.in --python-version 3.11 \
+		--python-platform linux --extra networks --constraint requirements.lock --no-header \
+		--no-annotate --no-emit-index-url --no-emit-find-links -o .binder/requirements.txt
 
 # Not `venv`: after an edit of pyproject.toml the old lock need not be installed first.
 .venv/bin/uv:

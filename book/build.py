@@ -120,6 +120,8 @@ def stage() -> None:
     (SOURCE / "notebooks").mkdir()
     for path in run.notebooks().values():
         shutil.copyfile(EXECUTED / path.name, SOURCE / "notebooks" / path.name)
+    # The extension writes the downloads with it.
+    shutil.copyfile(ROOT / "notebooks" / "readable.py", SOURCE / "notebooks" / "readable.py")
 
 
 def fingerprint() -> str:
@@ -132,7 +134,7 @@ def fingerprint() -> str:
     str
         The hash, in hexadecimal.
     """
-    names = ("COMPANION_REPOSITORY_URL", "COMPANION_REPOSITORY_BRANCH")
+    names = ("COMPANION_BOOK_URL", "COMPANION_REPOSITORY_URL", "COMPANION_REPOSITORY_BRANCH")
     decisive = {
         "code": run.code(),
         "environment": {name: os.environ.get(name) for name in names},

@@ -1,8 +1,9 @@
-"""A notebook for a reader's own Jupyter: plain Markdown for what only the book understands.
+"""A notebook outside the book: what only the book understands becomes words.
 
 The book's pages are written in MyST. Jupyter shows its roles and directives as they are typed:
 `{glue:text}` instead of a number, `{cite:t}` instead of a name. `readable` resolves them from what
-the notebook itself contains, its outputs and labels, and from the bibliography.
+the notebook itself contains, its outputs and labels, and from the bibliography. `standalone` keeps
+MyST, for a book of this one page, and resolves what leads to other pages.
 """
 
 import os
@@ -22,19 +23,25 @@ ROLE = re.compile(r"\{([a-z:]+)\}`([^`]+)`")
 EQUATION = re.compile(r"^\$\$\s*\(([\w-]+)\)[ ]*$", re.MULTILINE)
 TARGET = re.compile(r"^\([\w-]+\)=\n", re.MULTILINE)
 LINK = re.compile(r"\]\((?!\w+:|#)([^)\s]+)\)")
+WORDS_OF_LINK = re.compile(r"\[([^\]]*)\]\((?!\w+:|#)[^)\s]+\)")
+LABEL = re.compile(r"^\(([\w-]+)\)=$|^:(?:label|name): *(\S+)$|^\$\$ *\(([\w-]+)\)", re.MULTILINE)
+REFERENCES = ("doc", "eq", "numref", "prf:ref", "ref", "term")
 OPENING = re.compile(r"^(:{3,})\{([\w:-]+)\}\s*(.*)$")
 OPTION = re.compile(r"^:\w+:")
 
 
-def readable(node: NotebookNode, source: Path, target: Path) -> NotebookNode:
+def readable(node: NotebookNode, source: Path, target: Path | None = None) -> NotebookNode:
     """Return an executed notebook in plain Markdown.
 
     Parameters
     ----------
     node : NotebookNode
         As executed.
-    source, target : Path
-        Where it comes from and where it will lie; links to other pages are turned accordingly.
+    source : Path
+        Where it comes from.
+    target : Path, optional
+        Where it will lie; links to other pages are turned accordingly. Without it nobody knows, and
+        such a link becomes its words.
 
     Returns
     -------
@@ -52,13 +59,50 @@ def readable(node: NotebookNode, source: Path, target: Path) -> NotebookNode:
         cells.append(cell)
         if cell.cell_type == "markdown":
             cell.source = _plain(cell.source, roles, equations)
-            cell.source = LINK.sub(lambda link: _turned(link[1], source, target), cell.source)
+            cell.source = _turned(cell.source, source, target) if target else _links(cell.source)
         elif figure := _figure(cell):
             caption = _inline(figure.get("caption", ""), roles)
             text = f"*Figure {figures[figure['name']]}.* {caption}"
             cells.append(nbformat.v4.new_markdown_cell(text, id=f"{cell.id}-caption"[-64:]))
     result.cells = cells
     return result
+
+
+def standalone(node: NotebookNode) -> NotebookNode:
+    """Return a notebook, in MyST as it is, that refers to nothing outside itself.
+
+    Returns
+    -------
+    NotebookNode
+        References and links to other pages of the book are words; citations stay.
+    """
+    result = deepcopy(node)
+    texts = [cell for cell in result.cells if cell.cell_type == "markdown"]
+    inside = set(_figures(result))
+    for cell in texts:
+        inside |= {name for found in LABEL.findall(cell.source) for name in found if name}
+    roles = {name: made for name, made in _roles({}, {}, {}).items() if name in REFERENCES}
+
+    def resolved(role: re.Match[str]) -> str:
+        if role[1] not in REFERENCES or _named(role[2]) in inside:
+            return role[0]
+        return roles[role[1]](role[2])
+
+    for cell in texts:
+        cell.source = _links(ROLE.sub(resolved, cell.source))
+    return result
+
+
+def _named(text: str) -> str:
+    """Return the target of `words <target>`."""
+    return text.rpartition("<")[2].rstrip(">").strip()
+
+
+def _links(text: str) -> str:
+    """Turn links to other pages into their words, titles into italics."""
+    return WORDS_OF_LINK.sub(
+        lambda link: f"*{link[1]}*" if link[1][:1].isupper() else link[1], text
+    )
 
 
 def _figure(cell: NotebookNode) -> Mapping[str, str]:
@@ -93,6 +137,7 @@ def _roles(
         "glue:text": lambda name: glued.get(name, name),
         "numref": lambda name: f"Figure {figures[name]}" if name in figures else "the figure",
         "eq": lambda name: f"({equations[name]})" if name in equations else "the equation",
+        "doc": _title,
         "term": _title,
         "ref": _title,
         "prf:ref": _title,
@@ -168,10 +213,14 @@ def _opened(name: str, title: str) -> list[str]:
     return ["", f"**{title}**", ""] if title else []
 
 
-def _turned(address: str, source: Path, target: Path) -> str:
-    """Return a link to another page of the book as it is to be written in the target's folder."""
-    path, hash_, anchor = address.partition("#")
-    other = (source.parent / path).resolve()
-    if not other.is_file():
-        return f"]({address})"
-    return f"]({os.path.relpath(other, target.resolve().parent)}{hash_}{anchor})"
+def _turned(text: str, source: Path, target: Path) -> str:
+    """Turn links to other pages of the book to where the notebook will lie."""
+
+    def turned(link: re.Match[str]) -> str:
+        path, hash_, anchor = link[1].partition("#")
+        other = (source.parent / path).resolve()
+        if not other.is_file():
+            return link[0]
+        return f"]({os.path.relpath(other, target.resolve().parent)}{hash_}{anchor})"
+
+    return LINK.sub(turned, text)

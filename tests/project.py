@@ -12,7 +12,13 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 ROOT = Path(__file__).resolve().parents[1]
-TOOLS = ("notebooks/run.py", "notebooks/readable.py", "book/build.py", "tools/lock.py")
+TOOLS = (
+    "notebooks/run.py",
+    "notebooks/readable.py",
+    "notebooks/webpage.py",
+    "book/build.py",
+    "tools/lock.py",
+)
 KERNEL = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
 CONFIG = """\
 title: A tiny book

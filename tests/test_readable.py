@@ -8,7 +8,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 import run
-from readable import readable
+from readable import readable, standalone
 
 
 def plain(*texts: str, **glued: str) -> str:
@@ -85,6 +85,37 @@ def test_links_lead_to_the_other_pages_from_the_new_place(tmp_path: Path) -> Non
     found = readable(node, tmp_path / "notebooks" / "a.ipynb", tmp_path / "runs" / "mine.ipynb")
     expected = "[page](../notebooks/other.ipynb#part) [web](https://a.org) [gone](gone.md)"
     assert found.cells[0].source == expected
+
+
+def test_links_become_words_where_nobody_knows_the_place() -> None:
+    links = "[Page](other.ipynb#part), [words](../book/gone.md), [web](https://a.org), [up](#up)"
+    node = new_notebook(cells=[new_markdown_cell(links)])
+    expected = "*Page*, words, [web](https://a.org), [up](#up)"
+    assert readable(node, Path("a.ipynb")).cells[0].source == expected
+    assert standalone(node).cells[0].source == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "{glue:text}`gd-end` {cite:t}`chemnitz2025`",
+            "{glue:text}`gd-end` {cite:t}`chemnitz2025`",
+        ),
+        ("a {term}`stable arc <arc>`, {term}`λ`", "a stable arc, λ"),
+        ("{prf:ref}`Theorem A <thm-away>`", "Theorem A"),
+        ("{prf:ref}`Theorem B <thm-here>`", "{prf:ref}`Theorem B <thm-here>`"),
+        ("{ref}`there <part>` {ref}`away <elsewhere>`", "{ref}`there <part>` away"),
+        ("{eq}`eq-here` {eq}`eq-away`", "{eq}`eq-here` the equation"),
+        ("{numref}`fig-here` {numref}`fig-away`", "{numref}`fig-here` the figure"),
+    ],
+)
+def test_a_page_of_its_own_keeps_what_is_inside(text: str, expected: str) -> None:
+    inside = "(part)=\n## Part\n\n$$\na\n$$ (eq-here)\n\n:::{prf:theorem}\n:label: thm-here\n:::"
+    metadata = {"mystnb": {"figure": {"name": "fig-here", "caption": "A curve."}}}
+    cells = [new_markdown_cell(text), new_markdown_cell(inside), new_code_cell(metadata=metadata)]
+    found = standalone(new_notebook(cells=cells))
+    assert [cell.source for cell in found.cells[:2]] == [expected, inside]
 
 
 @pytest.mark.parametrize("name", run.notebooks())

@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 import pytest
-from nbformat import NotebookNode
 from project import Project, eventually, printed, read
 
 import run
@@ -60,6 +59,7 @@ def test_values_take_their_declared_type(
     ("name", "value", "complaint"),
     [
         ("stepsize", 0.3, "no parameter 'stepsize' (got 0.3); it has: step_size, steps"),
+        ("stepsize", 0.3, "grid, window; did you mean step_size?"),
         ("step_size", True, "True is not of type float"),
         ("step_size", "large", "'large' is not of type float; give a float, such as 0.15"),
         ("step_size", math.nan, "not finite"),
@@ -116,7 +116,8 @@ def test_a_run_with_problems_starts_nothing(project: Project) -> None:
     assert "Traceback" not in output
     assert not (project.root / "out").exists()
     assert not (project.root / "notebooks" / "ran").exists()
-    assert "no notebook 'god'" in project.call("notebooks/run.py", "god")[1]
+    output = project.call("notebooks/run.py", "god")[1]
+    assert "no notebook 'god'; there are: good; did you mean good?" in output
 
 
 def test_list_names_notebooks_and_parameters(project: Project) -> None:
@@ -230,6 +231,7 @@ def test_the_key_ignores_outputs_and_bytecode(
 RANGED = """\
 step: float = 0.5  # η, in (0, 2]
 sizes: list[int] = [1, 4]  # in [1, 9], ascending, 2 to 3 entries
+law: str = "a law"  # of the noise, one of "a law", "no law"; and more
 """
 
 
@@ -242,6 +244,7 @@ sizes: list[int] = [1, 4]  # in [1, 9], ascending, 2 to 3 entries
         ("sizes", "[4]", "it has 1 and not 2 to 3 entries"),
         ("sizes", "[1, 2, 3, 4]", "it has 4 and not 2 to 3 entries"),
         ("sizes", "[4, 4]", "it is not ascending"),
+        ("law", "a", 'it is not one of "a law", "no law"'),
     ],
 )
 def test_values_outside_their_range_are_refused(
@@ -256,8 +259,8 @@ def test_values_outside_their_range_are_refused(
 
 def test_the_ends_of_a_range_belong_to_it_as_it_says(project: Project) -> None:
     path = project.add("ranged", parameters=RANGED)
-    given = {"step": "2", "sizes": "[1, 5, 9]"}
-    assert run.check(path, given) == {"step": 2.0, "sizes": [1, 5, 9]}
+    given = {"step": "2", "sizes": "[1, 5, 9]", "law": "no law"}
+    assert run.check(path, given) == {"step": 2.0, "sizes": [1, 5, 9], "law": "no law"}
 
 
 def test_entries_and_comments_in_the_lines_above(project: Project) -> None:
@@ -280,9 +283,10 @@ def test_a_published_value_outside_its_own_range_is_refused(project: Project) ->
 
 
 @pytest.mark.parametrize("name", run.notebooks())
-def test_every_number_of_a_notebook_has_a_range(name: str) -> None:
+def test_every_parameter_of_a_notebook_has_a_range(name: str) -> None:
     for parameter in run.parameters(run.notebooks()[name]).values():
-        assert "str" in parameter.annotation or run.INTERVAL.search(parameter.comment), parameter
+        stated = run.CHOICES if "str" in parameter.annotation else run.INTERVAL
+        assert stated.search(parameter.comment), parameter
 
 
 def lines(output: str) -> list[str]:
@@ -351,17 +355,75 @@ def test_a_folder_that_cannot_be_written_is_named_before_anything_runs(project: 
     assert not any(folder.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("output", "complaint"),
+    [
+        ("mine.md", "-o mine.md ends in '.md'; a result is a file that ends in .html or .ipynb"),
+        ("taken", "taken is a file and no folder; choose another place with -o"),
+        ("taken/mine.html", "taken is a file and no folder; choose another place with -o"),
+        ("folder.html", "folder.html is no file; choose another place with -o, or remove it"),
+    ],
+)
+def test_a_place_that_cannot_be_is_named_before_anything_runs(
+    project: Project, output: str, complaint: str
+) -> None:
+    project.add("good", "open('ran', 'w').close()")
+    project.write("taken", "precious")
+    (project.root / "folder.html").mkdir()
+    code, printed_lines = project.call("notebooks/run.py", "good", "-o", output)
+    assert code == 1
+    (line,) = lines(printed_lines)
+    assert complaint in line
+    assert not (project.root / "notebooks" / "ran").exists()
+    assert (project.root / "taken").read_text(encoding="utf-8") == "precious"
+
+
+def test_one_file_is_for_one_notebook(project: Project) -> None:
+    project.add("one")
+    project.add("two")
+    code, output = project.call("notebooks/run.py", "-o", "mine.html")
+    assert code == 1
+    assert "-o mine.html is one file for 2 notebooks; name one notebook, or a folder" in output
+
+
+def test_a_folder_may_have_a_dot_in_its_name(project: Project) -> None:
+    project.add("good")
+    (project.root / "v1.2").mkdir()
+    assert project.call("notebooks/run.py", "good", "-o", "v1.2")[0] == 0
+    assert (project.root / "v1.2" / "good.ipynb").is_file()
+
+
+def test_missing_packages_are_named_before_anything_runs(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = project.add("good")
+    monkeypatch.setattr(run, "find_spec", lambda name: None if "book" in name else object())
+    run.run([run.Job(source, project.root / "good.ipynb")])
+    with pytest.raises(
+        run.FileError, match=r"^jupyter_book, sphinx_book_theme: not installed; .*make venv"
+    ):
+        run.run([run.Job(source, project.root / "good.html")])
+
+
+def test_without_the_packages_of_the_book_the_runner_says_so(project: Project) -> None:
+    hidden = "import runpy, sys; sys.modules['nbformat'] = None; sys.argv = ['run.py', '--list']; "
+    code, output = project.call("-c", f"{hidden}runpy.run_path('notebooks/run.py')")
+    assert code == 1
+    (line,) = lines(output)
+    assert line.startswith("nbformat is not installed; it belongs to the packages of the book: run")
+
+
 def test_a_full_disk_is_said_in_one_sentence(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(node: NotebookNode, target: object) -> None:
-        Path(str(target)).write_text("half", encoding="utf-8")
+    def full(target: Path, text: str, encoding: str) -> None:
+        target.write_bytes(text[:4].encode(encoding))
         raise OSError(errno.ENOSPC, "No space left on device", str(target))
 
-    node, target = read(project.add("good")), project.root / "out" / "a.ipynb"
-    monkeypatch.setattr(run.nbformat, "write", full)
+    target = project.root / "out" / "a.ipynb"
+    monkeypatch.setattr(Path, "write_text", full)
     with pytest.raises(OSError, match="No space left") as caught:
-        run._write(node, target)
+        run._write("a whole result", target)
     assert not any(target.parent.iterdir())
     assert re.fullmatch(
         r"No space is left for .*; free some and run again, .*", run._describe(caught.value)

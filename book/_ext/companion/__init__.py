@@ -1,16 +1,22 @@
-"""What the book adds to Sphinx: claims ledger, execution status, buttons, package pages.
+"""What the book adds to Sphinx.
 
-A local Sphinx extension, so that ``make book`` and a plain ``jupyter-book build .`` show the same.
+Directives: claims ledger, execution status, package pages. Around pages: buttons and downloads,
+figures that can be enlarged, descriptions, and a page for addresses without one. A local
+Sphinx extension, so that ``make book`` and a plain ``jupyter-book build .`` show the same.
 """
 
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
 from .checks import link_checks
+from .descriptions import describe
 from .docstrings import to_markup
+from .downloads import offer_notebooks_only, write_downloads
+from .figures import prepare_figures
 from .ledger import ClaimsLedger
+from .not_found import write_not_found
 from .package import PackagePage, places
-from .repository import add_buttons
+from .repository import add_buttons, set_address
 from .status import ExecutionStatus
 
 
@@ -21,8 +27,15 @@ def setup(app: Sphinx) -> dict[str, object]:
     app.add_directive("package-page", PackagePage)
     app.connect("config-inited", add_buttons)
     app.connect("config-inited", link_code)
+    app.connect("config-inited", set_address)
     app.connect("doctree-resolved", link_checks)
     app.connect("autodoc-process-docstring", to_markup)
+    app.connect("build-finished", write_downloads)
+    # After the theme has added its buttons.
+    app.connect("html-page-context", offer_notebooks_only, priority=900)
+    app.connect("html-page-context", prepare_figures)
+    app.connect("html-page-context", describe)
+    app.connect("build-finished", write_not_found)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
 

@@ -1,4 +1,4 @@
-"""Buttons for the repository, Binder and Colab, when the environment says where they lead."""
+"""Where the repository and the published book are, when the environment says so."""
 
 import os
 import re
@@ -9,6 +9,7 @@ from sphinx.errors import ConfigError
 
 ADDRESS = re.compile(r"https://[\w.-]+/[\w.-]+/[\w.-]+")
 BRANCH = re.compile(r"[\w./-]+")
+BOOK = re.compile(r"https?://[\w.-]+(:\d+)?(/[\w.~-]+)*")
 
 
 def add_buttons(app: Sphinx, config: Config) -> None:
@@ -48,3 +49,23 @@ def add_buttons(app: Sphinx, config: Config) -> None:
         "use_issues_button": True,
         "launch_buttons": launch,
     }
+
+
+def set_address(app: Sphinx, config: Config) -> None:
+    """Say where the book will be: cards and canonical links need absolute addresses.
+
+    ``COMPANION_BOOK_URL`` is the address of the folder with the first page.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be one.
+    """
+    address = os.environ.get("COMPANION_BOOK_URL", "").rstrip("/")
+    if not address:
+        return
+    if not BOOK.fullmatch(address):
+        raise ConfigError(
+            f"COMPANION_BOOK_URL is {address!r}; give an address such as https://host/book"
+        )
+    config.html_baseurl = f"{address}/"
