@@ -15,7 +15,7 @@ PAGE = """<!DOCTYPE html>
 <title>Page not found: {title}</title>
 <style>
 :root {{ color-scheme: light dark; }}
-body {{ max-width: 34rem; margin: 15vh auto; padding: 0 1rem; font: 1.1rem/1.6 sans-serif; }}
+body {{ background: Canvas; max-width: 34rem; margin: 15vh auto; padding: 0 1rem; font: 1.1rem/1.6 sans-serif; }}
 </style>
 </head>
 <body>
