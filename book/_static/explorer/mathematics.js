@@ -313,8 +313,8 @@ const mathematics = (() => {
   /*
    * On directions v of the plane let g(v) = Σ p_j log|A_j v|, |v| = 1, and (Th)(v) = Σ p_j h(A_j v).
    * If h solves the Poisson equation g + Th − h = constant, that constant is λ (Le Page 1982). h is
-   * interpolated by polynomials of degree 5 on n equidistant angles in [0, π), and found as
-   * Σ Tᵏ(g − λ), or by GMRES where T forgets a direction slowly. For any h,
+   * interpolated by polynomials of degree 5 on n points of a circle, and found as Σ Tᵏ(g − λ), or by
+   * GMRES where T forgets a direction slowly. For any h,
    *
    *     min (g + Th − h) ≤ λ ≤ max (g + Th − h),
    *
@@ -334,23 +334,92 @@ const mathematics = (() => {
     curve: { goal: 1e-3, last: 48, work: 1e5 },
     quick: { goal: 1e-5, last: 96, work: 4e5 },
     scan: { goal: 1e-7, last: 1536, work: 1e7 },
-    fine: { goal: 1e-8, last: LAST_GRID, work: 6e7 },
+    fine: { goal: 1e-8, last: LAST_GRID, work: 3e7 },
   });
 
-  /** Unit vectors of the n directions, made once per grid. */
-  const directions = new Map();
-
-  function directionsOf(n) {
-    if (!directions.has(n)) {
-      const [x, y] = [new Float64Array(n), new Float64Array(n)];
-      for (let i = 0; i < n; i++) {
-        x[i] = Math.cos((i * Math.PI) / n);
-        y[i] = Math.sin((i * Math.PI) / n);
-      }
-      directions.set(n, { x, y });
+  /**
+   * Coordinates of the directions of the plane, and grids that are equidistant in them.
+   *
+   * The coordinate of v is t(v) = mean of θ_m(v)/π in [0, 1), θ_m the angle of (u + b_m v, d_m v),
+   * v = (u, v). Each θ_m grows by π around the circle, fastest near the direction across which
+   * (1, 0; b, d) stretches; θ_0 is the angle itself. So the grid can be fine where h is steep, over
+   * several scales, and the map is analytic.
+   */
+  class Circle {
+    /** `zooms` is a list of {at, factor}: an angle in (0, π), and how much is stretched there. */
+    constructor(zooms = []) {
+      const shears = zooms.map(({ at, factor }) => {
+        // diag(1, factor) in the frame of the angle, turned so that (1, 0) stays where it is.
+        const [c, s] = [Math.cos(at), Math.sin(at)];
+        const length = c * c + factor * factor * s * s;
+        return [(c * s * (1 - factor * factor)) / length, factor / length];
+      });
+      this.shifts = Float64Array.from(shears, (one) => one[0]);
+      this.heights = Float64Array.from(shears, (one) => one[1]);
+      this.grids = new Map();
     }
-    return directions.get(n);
+
+    /** Return t(u, v) in [0, 1). */
+    coordinate(u, v) {
+      const { shifts, heights } = this;
+      if (v < 0 || (v === 0 && u < 0)) [u, v] = [-u, -v];
+      let [x, y, turns] = [u, v, 0]; // a product of numbers with angles θ_m in [0, π)
+      for (let m = 0; m < shifts.length; m++) {
+        const [a, b] = [u + shifts[m] * v, heights[m] * v];
+        const imaginary = x * b + y * a;
+        x = x * a - y * b;
+        if (y < 0 && imaginary >= 0) turns += 1;
+        y = imaginary;
+      }
+      let angle = Math.atan2(y, x);
+      if (y < 0) angle += 2 * Math.PI;
+      const t = (angle / Math.PI + 2 * turns) / (shifts.length + 1);
+      return t < 1 ? t : 0;
+    }
+
+    /** Return dt/dφ at the angle φ of (u, v), a unit vector. */
+    density(u, v) {
+      let sum = 1;
+      for (let m = 0; m < this.shifts.length; m++) {
+        const [a, b] = [u + this.shifts[m] * v, this.heights[m] * v];
+        sum += this.heights[m] / (a * a + b * b);
+      }
+      return sum / (Math.PI * (this.shifts.length + 1));
+    }
+
+    /** Return unit vectors at t = 0, 1/n, ..., (n − 1)/n. */
+    grid(n) {
+      if (this.grids.has(n)) return this.grids.get(n);
+      const grid = { x: new Float64Array(n), y: new Float64Array(n) };
+      let angle = 0;
+      for (let i = 0; i < n; i++) {
+        if (this.shifts.length === 0) angle = (i * Math.PI) / n;
+        else if (i > 0) angle = this.angle(i / n, angle);
+        grid.x[i] = Math.cos(angle);
+        grid.y[i] = Math.sin(angle);
+      }
+      this.grids.set(n, grid);
+      return grid;
+    }
+
+    /** Return the angle beyond `from` at which the coordinate is t: Newton's method, guarded. */
+    angle(t, from) {
+      let [low, high] = [from, Math.PI];
+      let angle = from;
+      for (let step = 0; step < 100; step++) {
+        const [u, v] = [Math.cos(angle), Math.sin(angle)];
+        const excess = this.coordinate(u, v) - t;
+        if (excess < 0) low = angle;
+        else high = angle;
+        if (Math.abs(excess) < 4 * EPSILON || high - low < 2 * EPSILON) break;
+        angle -= excess / this.density(u, v);
+        if (!(angle > low && angle < high)) angle = (low + high) / 2;
+      }
+      return angle;
+    }
   }
+
+  const UNIFORM = new Circle();
 
   /** The equation on one grid, for matrices of a law that change; its arrays are reused. */
   class Transfer {
@@ -379,17 +448,12 @@ const mathematics = (() => {
       }
     }
 
-    /**
-     * Take over a law of 2×2 matrices, and a grid.
-     *
-     * `matrices` has four entries by rows per factor. h keeps its values if n stays the same.
-     */
-    assemble(matrices, weights, n) {
+    /** Take over a law of 2×2 matrices, four entries by rows per factor, and a grid. */
+    assemble(matrices, weights, circle, n) {
       const count = weights.length;
       this.reserve(n, n * count);
       const { growth, left, stencil } = this;
-      const { x, y } = directionsOf(n);
-      const perRadian = n / Math.PI;
+      const { x, y } = circle.grid(n);
       let [entry, place] = [0, 0];
       for (let i = 0; i < n; i++) {
         let sum = 0;
@@ -398,9 +462,7 @@ const mathematics = (() => {
           const v = matrices[4 * j + 2] * x[i] + matrices[4 * j + 3] * y[i];
           const w = weights[j];
           sum += w * Math.log(Math.max(u * u + v * v, SHORTEST * SHORTEST));
-          let position = Math.atan2(v, u) * perRadian;
-          if (position < 0) position += n;
-          if (position >= n) position -= n;
+          const position = circle.coordinate(u, v) * n;
           const start = Math.floor(position);
           left[entry++] = start + MARGIN - BEFORE;
           lagrange(position - start, w, stencil, place);
@@ -575,8 +637,9 @@ const mathematics = (() => {
     }
 
     /** Return [min, max] of g + Th − h between the points of the grid, for the law given. */
-    between(matrices, weights) {
+    between(matrices, weights, circle) {
       const { n, h } = this;
+      const finer = circle.grid(2 * n);
       const at = new Float64Array(STENCIL);
       const value = (position) => {
         const start = Math.floor(position);
@@ -587,17 +650,13 @@ const mathematics = (() => {
       };
       let [lower, upper] = [this.lower, this.upper];
       for (let i = 0; i < n; i++) {
-        const angle = ((i + 0.5) * Math.PI) / n;
-        const [x, y] = [Math.cos(angle), Math.sin(angle)];
+        const [x, y] = [finer.x[2 * i + 1], finer.y[2 * i + 1]];
         let sum = -value(i + 0.5);
         for (let j = 0; j < weights.length; j++) {
           const u = matrices[4 * j] * x + matrices[4 * j + 1] * y;
           const v = matrices[4 * j + 2] * x + matrices[4 * j + 3] * y;
-          let position = (Math.atan2(v, u) * n) / Math.PI;
-          if (position < 0) position += n;
-          if (position >= n) position -= n;
           const log = Math.log(Math.max(u * u + v * v, SHORTEST * SHORTEST)) / 2;
-          sum += weights[j] * (log + value(position));
+          sum += weights[j] * (log + value(circle.coordinate(u, v) * n));
         }
         lower = Math.min(lower, sum);
         upper = Math.max(upper, sum);
@@ -637,24 +696,26 @@ const mathematics = (() => {
   /**
    * Return the error estimate for the last of several values on finer and finer grids.
    *
-   * Once small, changes shrink from grid to grid; before, they may come back (see stabcore).
+   * Errors fall by 64 from grid to grid where h is smooth. Where it is rough two grids may agree by
+   * chance; so earlier changes count, too, as if errors fell by 4 only.
    */
   function gridError(values) {
-    const changes = values.slice(1).map((x, k) => Math.abs(x - values[k])).reverse();
-    if (changes.length < 2) return Infinity;
-    const steady = 2 * Math.max(changes[0], changes[1] / 16);
-    if (steady <= 1e-6) return steady;
-    return 2 * Math.max(changes[0], changes[1] / 4, (changes[2] ?? 0) / 8);
+    if (values.length < 3) return Infinity;
+    let largest = 0;
+    for (let k = 1; k < values.length; k++) {
+      largest = Math.max(largest / 4, Math.abs(values[k] - values[k - 1]));
+    }
+    return 4 * largest;
   }
 
   /** Return λ of a law of 2×2 matrices: a value, and an interval that it is estimated to be in. */
-  function transferExponent(matrices, weights, effort) {
+  function transferExponent(matrices, weights, circle, effort) {
     const { goal, last, work } = EFFORTS[effort];
     const values = [];
     let [n, spent, error, forgetful] = [FIRST_GRID, 0, Infinity, true];
     transfer.restart();
     for (;;) {
-      transfer.assemble(matrices, weights, n);
+      transfer.assemble(matrices, weights, circle, n);
       const solved = transfer.solve(goal / 100, work - spent);
       spent += solved.spent + 60 * n * weights.length;
       forgetful = solved.forgetful;
@@ -668,7 +729,7 @@ const mathematics = (() => {
     }
     const value = values.at(-1);
     if (forgetful) return { value, lower: value - error, upper: value + error };
-    const [low, high] = transfer.between(matrices, weights);
+    const [low, high] = transfer.between(matrices, weights, circle);
     return { value, lower: Math.min(value - error, low), upper: Math.max(value + error, high) };
   }
 
@@ -680,6 +741,8 @@ const mathematics = (() => {
   const NEGATIVE = -Number.MIN_VALUE;
   const RENEWAL = 4 * EPSILON; // |ηk − 1| up to which a factor counts as singular
   const LEAST_WEIGHT = 1e-18; // of a batch that can be seen
+  const NARROW = 0.25; // gap in radians up to which a grid is finer near invariant directions,
+  const ZOOM = 4; // in steps of this factor
 
   /** Return cosine and sine of an angle in degrees, exact at 0, 90 and 180. */
   function cosineAndSine(angle) {
@@ -854,16 +917,30 @@ const mathematics = (() => {
       return 1 / findRoot(excess, lowest, lowest + reach);
     }
 
-    /** Turn the plane so that no gradient lies on a point of a grid, and list what can be seen. */
+    /** List the batches that can be seen, and lay the grid of directions. */
     prepareFactors() {
       const seen = [...this.weights.keys()].filter((j) => this.weights[j] >= LEAST_WEIGHT);
       this.seenWeights = Float64Array.from(seen, (j) => this.weights[j]);
       this.seenShares = Float64Array.from(seen, (j) => this.shares[j]);
-      const turn = Math.PI / 5; // 24·2ᵏ points are never divisible by 5
+      this.factors = new Float64Array(4 * seen.length);
+      this.circle = UNIFORM;
+      let turn = Math.PI / 5; // of the plane: 24·2ᵏ points are never divisible by 5
+      const { cosine, sine } = this;
+      const narrow = Math.min(cosine, sine);
+      if (narrow < NARROW && !this.sums) {
+        // The law is nearly reducible. A direction lingers near the two that are nearly invariant,
+        // and h is steep there on all scales from the gap between them up to 1.
+        const half = Math.asin(narrow) / 2;
+        turn = Math.PI / 4 - (sine < cosine ? half : -half); // halfway between the two is π/4
+        const zooms = [];
+        for (let factor = ZOOM; factor < ZOOM / narrow; factor *= ZOOM) {
+          zooms.push({ at: Math.PI / 4, factor }, { at: (3 * Math.PI) / 4, factor });
+        }
+        this.circle = new Circle(zooms);
+      }
       const [c, s] = [Math.cos(turn), Math.sin(turn)];
       this.first = [c, s];
-      this.second = [this.cosine * c - this.sine * s, this.sine * c + this.cosine * s];
-      this.factors = new Float64Array(4 * seen.length);
+      this.second = [cosine * c - sine * s, sine * c + cosine * s];
     }
 
     /** Write down I − ηH of all batches. */
@@ -902,7 +979,7 @@ const mathematics = (() => {
         const shift = Math.log(this.beta) / 2;
         const blocks = this.parallel ? [0] : [0, 1];
         const found = blocks.map((block) =>
-          transferExponent(this.blockFactors(eta, block), this.seenWeights, effort));
+          transferExponent(this.blockFactors(eta, block), this.seenWeights, UNIFORM, effort));
         const most = (name) => shift + Math.max(...found.map((one) => one[name]));
         return { value: most("value"), lower: most("lower"), upper: most("upper") };
       }
@@ -911,7 +988,7 @@ const mathematics = (() => {
         const rounding = 1e-12 * (1 + Math.abs(series));
         return { value: series, lower: series - rounding, upper: series + rounding };
       }
-      return transferExponent(this.planeFactors(eta), this.seenWeights, effort);
+      return transferExponent(this.planeFactors(eta), this.seenWeights, this.circle, effort);
     }
 
     /**
