@@ -209,7 +209,10 @@ def test_the_pair_has_the_exponents_and_arcs_of_stabcore(ask: Ask) -> None:
         assert found["meanSquare"] == pytest.approx(known, **close)
         arcs = ask("c => mathematics.pair.arcs(...c)", [step_size, p, size])
         steps = ask("c => mathematics.pair.steps(...c)", [s, p, size])
-        tables = (arcs, stable_arcs(problem, step_size, method)), (steps, stable_steps(minimum, method))
+        tables = (
+            (arcs, stable_arcs(problem, step_size, method)),
+            (steps, stable_steps(minimum, method)),
+        )
         for table, expected in tables:
             assert_same_intervals(table["gd"], expected.gd.intervals)
             assert_same_intervals(table["sgd"], expected.sgd.intervals)
@@ -248,8 +251,8 @@ def test_three_hundred_models_have_the_exponents_of_stabcore(ask: Ask) -> None:
         exponent = fine["lambda"]
         signs += exponent["sign"] is not None
         values += half_width(*(exponent[k] for k in ("lower", "value", "upper"))) < NARROW
-    assert signs > 240  # it is not by silence that they agree
-    assert values > 170
+    assert signs > 200  # it is not by silence that they agree
+    assert values > 200
 
 
 def test_a_curve_is_made_of_exponents(ask: Ask) -> None:
@@ -268,11 +271,9 @@ def test_a_curve_is_made_of_exponents(ask: Ask) -> None:
             one = ask("c => mathematics.gradients.exponents(...c)", [model, step_size, "fine"])
             assert curve["mu"][k] == one["mu"]
             assert curve["meanSquare"][k] == one["meanSquare"]
-            if one["lambda"]["how"] == "bounds":
-                assert math.isnan(curve["lambda"][k])
-            else:  # 1 % of its scale is a line's width
-                value = one["lambda"]["value"]
-                assert curve["lambda"][k] == pytest.approx(value, rel=0.02, abs=0.02)
+            value = one["lambda"]["value"]  # NaN where the curve has a gap
+            drawn = {"rel": 0.05, "abs": 0.05, "nan_ok": True}  # by eye: two grids are not many
+            assert curve["lambda"][k] == pytest.approx(value, **drawn)
 
 
 def test_closed_forms_are_stable_at_the_same_steps(ask: Ask) -> None:
@@ -288,35 +289,62 @@ def test_closed_forms_are_stable_at_the_same_steps(ask: Ask) -> None:
         assert_same_intervals(table["meanSquare"], known.mean_square.intervals)
 
 
-SCANNED = [
-    {"k1": 1, "k2": 16, "angle": 60, "p": 0.5, "batch": 1, "momentum": 0},
-    {"k1": 1, "k2": 50, "angle": 5, "p": 0.9, "batch": 1, "momentum": 0},
-    {"k1": 200, "k2": 1, "angle": 80, "p": 0.1, "batch": 2, "momentum": 0},
-    # A₁A₂A₁ is nearly 0 at ηk₁ = 1, and λ negative in a sliver around it.
-    {"k1": 1, "k2": 131.6463, "angle": 5, "p": 0.5, "batch": 1, "momentum": 0},
-    {"k1": 1, "k2": 4, "angle": 90, "p": 0.3, "batch": 1, "momentum": 0.5},
-]
-
-
-@pytest.mark.parametrize("model", SCANNED)
-def test_scans_find_the_same_stable_steps(ask: Ask, model: Model) -> None:
-    known = stable_steps(minimum_of(model), method_of(model)).sgd
+@pytest.mark.parametrize(
+    ("model", "upper"),
+    [
+        ({"k1": 1, "k2": 16, "angle": 60, "p": 0.5, "batch": 1, "momentum": 0}, None),
+        # Two intervals, the second one around 1/k₁.
+        ({"k1": 1, "k2": 50, "angle": 5, "p": 0.9, "batch": 1, "momentum": 0}, 1.2),
+        ({"k1": 1, "k2": 4, "angle": 90, "p": 0.3, "batch": 1, "momentum": 0.5}, None),
+    ],
+)
+def test_scans_find_the_stable_steps_of_stabcore(
+    ask: Ask, model: Model, upper: float | None
+) -> None:
+    known = stable_steps(minimum_of(model), method_of(model), upper=upper, points=24).sgd
     for effort in ("fine", "quick"):
         table = ask("c => mathematics.gradients.stableSteps(...c)", [model, effort])
+        found = [(a, min(b, known.upper)) for a, b in table["sgd"] if a < known.upper]
         blind = max(known.resolution, table["resolution"])
-        pairs = [(a, b) for a in table["sgd"] for b in known.intervals if a[0] < b[1] and b[0] < a[1]]
-        for listed, place in ((table["sgd"], 0), (known.intervals, 1)):
-            matched = [list(pair[place]) for pair in pairs]
-            for low, high in listed:
-                assert high - low <= blind or [low, high] in matched
-        brackets = [*map(tuple, table["brackets"]), *known.brackets]
+        pairs = [(a, b) for a in found for b in known.intervals if a[0] < b[1] and b[0] < a[1]]
+        for place, listed in enumerate((found, known.intervals)):
+            matched = [pair[place] for pair in pairs]
+            assert all(high - low <= blind or (low, high) in matched for low, high in listed)
         for pair in pairs:
-            for one, other in zip(*pair, strict=True):
-                # Each end is in its bracket, and the brackets of the same end meet.
-                spans = [[b for b in brackets if b[0] <= x <= b[1]] or [(x, x)] for x in (one, other)]
-                low = max(min(b[0] for b in span) for span in spans)
-                high = min(max(b[1] for b in span) for span in spans)
-                assert low <= high + 1e-6 * one
+            for ends in zip(*pair, strict=True):
+                sets = (table["brackets"], known.brackets)
+                one, other = (bracket(end, of) for end, of in zip(ends, sets, strict=True))
+                assert max(one[0], other[0]) <= min(one[1], other[1]) + 1e-6 * ends[0]
+
+
+def bracket(end: float, brackets: Any) -> Interval:
+    """Return the bracket of an end of an interval; an end of the domain is its own."""
+    return next(((low, high) for low, high in brackets if low <= end <= high), (end, end))
+
+
+def test_the_signs_around_the_ends_are_those_of_stabcore(ask: Ask) -> None:
+    rng = np.random.default_rng(5)
+    checked = 0
+    models = [random_model(rng) | {"momentum": 0.0, "batch": 1 + k % 2} for k in range(10)]
+    # λ is −∞ at η = 1/k₁ but for a rounding: A₁A₂A₁ is nearly 0, and λ negative in a sliver.
+    sliver = {"k1": 1.0, "k2": 131.6461, "angle": 5.0, "p": 0.5, "batch": 1, "momentum": 0.0}
+    for model in [sliver, *(model for model in models if not is_split(model))]:
+        minimum, method = minimum_of(model), method_of(model)
+        table = ask("model => mathematics.gradients.stableSteps(model, 'fine')", model)
+        inner = [end for interval in table["sgd"] for end in interval if end > 0]
+        brackets = table["brackets"]
+        assert len(inner) == len(brackets)
+        for k, (end, (low, high)) in enumerate(zip(inner, brackets, strict=True)):
+            assert low <= end <= high
+            if any(a < high and low < b for a, b in brackets[:k] + brackets[k + 1 :]):
+                continue  # two ends that may be none
+            before = -1 if any(end == b for _, b in table["sgd"]) else 1
+            for step_size, sign in ((low, before), (high, -before)):
+                known = sgd_exponent(minimum, step_size, method, rng=0, tolerance=1e-8)
+                assert known.sign in {sign, None}, (model, step_size)
+                checked += known.sign is not None
+    assert len(ask("m => mathematics.gradients.stableSteps(m, 'fine').sgd", sliver)) == 2
+    assert checked > 12
 
 
 def test_momentum_has_bounds_at_other_angles(ask: Ask) -> None:
@@ -376,9 +404,7 @@ def test_the_cubic_is_gradient_descent_of_a_balanced_chain(ask: Ask) -> None:
 def test_the_cubic_has_the_periods_of_stabcore(ask: Ask) -> None:
     parameters = np.linspace(0.05, 1.98, 80)
     start = criticals(parameters)
-    diagram = bifurcation_diagram(
-        BalancedChain(2), parameters, start, transient=20_000, keep=512
-    )
+    diagram = bifurcation_diagram(BalancedChain(2), parameters, start, transient=20_000, keep=512)
     periods = 0
     for a, points in zip(parameters.tolist(), diagram.points, strict=True):
         returns = [p for p in range(1, 65) if np.abs(points[p:] - points[:-p]).max() < 1e-9]
@@ -398,7 +424,7 @@ def test_the_cubic_has_the_exponent_of_its_orbit(ask: Ask, a: float) -> None:
     points = bifurcation_diagram(
         BalancedChain(2), [a], float(criticals(np.array([a]))[0]), transient=1000, keep=4000
     ).points[0]
-    known = np.log(np.abs(BalancedChain(2).derivative(points, a))).mean()
+    with np.errstate(divide="ignore"):  # at a = ½ the critical point is the minimum 1 itself
+        known = np.log(np.abs(BalancedChain(2).derivative(points, a))).mean()
     assert found == pytest.approx(known, rel=1e-9)
     assert math.isnan(ask("mathematics.cubic.exponent(2.01, 100)"))
-    # At a = ½ the critical point is the minimum 1 itself, at which the derivative vanishes.

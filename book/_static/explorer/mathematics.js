@@ -993,19 +993,27 @@ const mathematics = (() => {
       return factors;
     }
 
-    /** Write down the factors with momentum of one block, in the scale in which det = 1. */
+    /**
+     * Write down the factors with momentum of one block, in coordinates in which they are round.
+     *
+     * In the scale in which det = 1 they are [[t, −1], [1, 0]], t = (1 + β − ηc)/√β. For |t| < 2
+     * they turn the plane along ellipses with the axes (1, ±1), in whose coordinates they are
+     * [[t/2, −(1 + t/2)/f], [f(1 − t/2), t/2]]; f makes the ellipse of the mean a circle.
+     */
     blockFactors(eta, block) {
-      const { factors, seenShares, k1, k2, beta } = this;
-      const root = Math.sqrt(beta);
-      for (let j = 0; j < seenShares.length; j++) {
-        const s = seenShares[j];
+      const { factors, seenWeights, seenShares, k1, k2, beta } = this;
+      const traces = seenShares.map((s) => {
         const [a, b] = [s * k1, (1 - s) * k2];
-        const c = this.parallel ? a + b : block === 0 ? a : b;
-        factors[4 * j] = (1 + beta - eta * c) / root;
-        factors[4 * j + 1] = -1;
-        factors[4 * j + 2] = 1;
-        factors[4 * j + 3] = 0;
-      }
+        return (1 + beta - eta * (this.parallel ? a + b : block === 0 ? a : b)) / Math.sqrt(beta);
+      });
+      const mean = dot(traces, seenWeights);
+      const spread = Math.sqrt(dot(traces.map((t) => (t - mean) ** 2), seenWeights));
+      const f = Math.sqrt((Math.abs(2 + mean) + spread) / (Math.abs(2 - mean) + spread));
+      traces.forEach((t, j) => {
+        factors[4 * j] = factors[4 * j + 3] = t / 2;
+        factors[4 * j + 1] = -(1 + t / 2) / f;
+        factors[4 * j + 2] = f * (1 - t / 2);
+      });
       return factors;
     }
 
