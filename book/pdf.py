@@ -28,7 +28,7 @@ MARGINS: PdfMargins = {"top": "18mm", "bottom": "20mm", "left": "18mm", "right":
 PRINT = """
 #jb-print-docs-body, #pst-header, .bd-header-article, .bd-footer, .prev-next-footer, .headerlink,
 .copybtn, .bd-sidebar-primary, .bd-sidebar-secondary, details.hide.above-input,
-button.toggle-button { display: none !important; }
+button { display: none !important; }
 html { font-size: 12px; }
 .bd-article h1 { display: block !important; }
 .bd-main .bd-content { margin-left: 0; }

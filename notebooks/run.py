@@ -678,6 +678,7 @@ def _execute(job: Job, pipe: Connection) -> float:
     )
     seconds = time.perf_counter() - started
     node = _normalised(node)
+    _join_streams(node)
     _shrink_pictures(node)
     node.metadata.language_info = LANGUAGE
     published = {name: one.default for name, one in parameters(job.source).items()}
@@ -696,6 +697,20 @@ def _execute(job: Job, pipe: Connection) -> float:
         text = nbformat.writes(readable(node, job.source, job.target) if job.readable else node)
     _write(text.rstrip("\n") + "\n", job.target)
     return seconds
+
+
+def _join_streams(node: NotebookNode) -> None:
+    """Make one output of what a cell prints in a row; the kernel cuts it by the clock."""
+    for cell in node.cells:
+        joined: list[NotebookNode] = []
+        for output in cell.get("outputs", ()):
+            printed = output.output_type == "stream"
+            if printed and joined and joined[-1].get("name") == output.name:
+                joined[-1].text += output.text
+            else:
+                joined.append(output)
+        if "outputs" in cell:
+            cell.outputs = joined
 
 
 def _shrink_pictures(node: NotebookNode) -> None:

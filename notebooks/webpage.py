@@ -48,6 +48,7 @@ ATTRIBUTE = re.compile(r"""([\w-]+)=(["'])(.*?)\2""", re.DOTALL)
 LINK = re.compile(r"<link\b[^>]*>")
 SCRIPT = re.compile(r"(<script\b[^>]*>)(.*?)</script>", re.DOTALL)
 PICTURE = re.compile(r"""(<img\b[^>]*?\ssrc=)(["'])(.*?)\2""", re.DOTALL)
+ENLARGE = re.compile(r'(<a class="enlarge" href=)"[^"]*"')
 ADDRESS = re.compile(r"""url\((["']?)(?!data:)([^"')]+)\1\)""")
 IMPORT = re.compile(r"""@import\s+(?:url\()?(["'])([^"']+)\1\)?;""")
 # The theme's icons: no page uses these two fonts, and no browser the older format of the third.
@@ -176,6 +177,7 @@ def inlined(path: Path) -> str:
     late: list[str] = []  # scripts that run when the page is complete
     # Scripts last: their text may contain what looks like a picture or a link.
     text = PICTURE.sub(lambda tag: f'{tag[1]}"{_data(path.parent, html.unescape(tag[3]))}"', text)
+    text = ENLARGE.sub(r'\1"#"', text)  # the script shows the picture that is in the page
     text = LINK.sub(lambda tag: _link(tag[0], path.parent), text)
     text = SCRIPT.sub(lambda script: _script(script, path.parent, late), text)
     body, end, rest = text.rpartition("</body>")

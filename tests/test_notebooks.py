@@ -63,6 +63,24 @@ def test_published_notebooks_are_light():
     assert sum(sizes.values()) < 8_000_000, sizes  # a clone takes seconds
 
 
+def test_what_is_printed_in_a_row_is_one_output():
+    def stream(name, text):
+        return nbformat.v4.new_output("stream", name=name, text=text)
+
+    picture = nbformat.v4.new_output("display_data")
+    outputs = [
+        stream("stdout", "1\n"),
+        stream("stdout", "2\n"),
+        stream("stderr", "3\n"),
+        picture,
+        stream("stdout", "4\n"),
+    ]
+    node = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(outputs=outputs)])
+    run._join_streams(node)
+    texts = [output.get("text") for output in node.cells[0].outputs]
+    assert texts == ["1\n2\n", "3\n", None, "4\n"]
+
+
 def test_pictures_keep_their_size_resolution_and_colours():
     def picture(array):
         target = io.BytesIO()

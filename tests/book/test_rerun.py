@@ -1,13 +1,12 @@
 """A rerun as a page, opened from the disk: it looks like the book and asks for nothing else."""
 
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 import run
 from webpage import page as page_of
@@ -22,17 +21,6 @@ BROKEN_LINKS = """() => [...document.querySelectorAll("a[href]")]
     .filter(link => link[0] != "#" || !document.getElementById(decodeURIComponent(link.slice(1))))
     .filter(link => link != "#")"""
 FONTS = """() => [...document.fonts].map(font => [font.family.replaceAll('"', ""), font.status])"""
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """Return the system's browser."""
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-gpu"]
-        running = playwright.chromium.launch(executable_path=found, args=arguments)
-        yield running
-        running.close()
 
 
 @pytest.fixture(scope="module")

@@ -29,9 +29,10 @@ def describe(
 
     The picture of the card needs an absolute address. Where it is not known, there is none.
     """
-    if page not in app.env.all_docs:
-        return  # the index and the search
-    description = read_descriptions(Path(app.srcdir) / FILE).get(page)
+    path = Path(app.srcdir) / FILE
+    if page not in app.env.all_docs or not path.is_file():
+        return  # the index and the search; a rerun outside of the book
+    description = read_descriptions(path).get(page)
     if description is None:
         LOGGER.warning("%s has no line for the page %s", FILE, page)
         return

@@ -15,7 +15,8 @@ PAGE = """<!DOCTYPE html>
 <title>Page not found: {title}</title>
 <style>
 :root {{ color-scheme: light dark; }}
-body {{ max-width: 34rem; margin: 15vh auto; padding: 0 1rem; font: 1.1rem/1.6 sans-serif; }}
+body {{ background: Canvas; font: 1.1rem/1.6 sans-serif; }}
+main {{ max-width: 34rem; margin: 15vh auto; padding: 0 1rem; }}
 </style>
 </head>
 <body>
