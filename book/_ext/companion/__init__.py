@@ -19,7 +19,7 @@ from .ledger import ClaimsLedger
 from .not_found import write_not_found
 from .package import PackagePage, places
 from .repository import add_buttons, set_address
-from .search import Search
+from .search import Search, lead_to_paragraphs
 from .status import ExecutionStatus
 
 
@@ -32,6 +32,7 @@ def setup(app: Sphinx) -> dict[str, object]:
     app.connect("config-inited", add_buttons)
     app.connect("config-inited", link_code)
     app.connect("config-inited", set_address)
+    app.connect("doctree-read", lead_to_paragraphs)
     app.connect("doctree-resolved", link_checks)
     app.connect("autodoc-process-docstring", to_markup)
     app.connect("build-finished", write_downloads)

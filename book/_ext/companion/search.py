@@ -1,7 +1,9 @@
-"""A search that finds a name also by its letters without accents."""
+"""A search that finds a name also by its letters without accents, and shows what it finds."""
 
 import unicodedata
 
+from docutils import nodes
+from sphinx.application import Sphinx
 from sphinx.search.en import SearchEnglish
 
 
@@ -18,3 +20,15 @@ def without_accents(word: str) -> str:
     """Return a word without the marks on its letters."""
     letters = unicodedata.normalize("NFD", word)
     return "".join(one for one in letters if not unicodedata.combining(one))
+
+
+def lead_to_paragraphs(app: Sphinx, doctree: nodes.document) -> None:
+    """Let an entry of the index lead to its paragraph.
+
+    Sphinx leads to an empty place before the word; the search stumbles over it, as it has no text
+    to show.
+    """
+    for place in list(doctree.findall(nodes.target)):
+        if place["ids"] and place["ids"][0].startswith("index-"):
+            place.parent["ids"] += place["ids"]
+            place.parent.remove(place)
