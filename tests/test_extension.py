@@ -7,13 +7,17 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from docutils import nodes
+from docutils.utils import new_document
 from sphinx.errors import ConfigError
 
+from companion.accessible import cure
 from companion.docstrings import to_markup
 from companion.executed import CHECKS, Check, Notebook, read
-from companion.ledger import Claim, read_claims
+from companion.ledger import Claim, anchors, read_claims
 from companion.package import MODULES, groups_of
 from companion.repository import add_buttons
+from companion.search import Search, lead_to_paragraphs
 from companion.status import by_versions
 
 
@@ -47,6 +51,11 @@ def test_a_restricted_claim_says_where_and_can_still_fail(kind: str) -> None:
     assert claim.verdict({"a:x": check(True)}) == f"{kind} where"
     assert claim.restriction == "at depth two"
     assert claim.verdict({"a:x": check(False)}) == "fails"
+
+
+def test_claims_of_one_name_have_different_addresses() -> None:
+    claims = [Claim("C", "s", name) for name in ("Abstract", "Lemma 10", "Abstract")]
+    assert anchors(claims) == ["claim-c-abstract", "claim-c-lemma-10", "claim-c-abstract-2"]
 
 
 @pytest.mark.parametrize(
@@ -204,3 +213,28 @@ def test_notebooks_are_grouped_by_the_versions_they_ran_with() -> None:
         Notebook(name, (), stamp) for name, stamp in zip("abc", (old, new, old), strict=True)
     ]
     assert [[one.name for one in group] for group in by_versions(notebooks)] == [["a", "c"], ["b"]]
+
+
+def test_names_are_searched_for_with_and_without_accents() -> None:
+    words = Search({}).split("Crăciun and Müller")
+    assert words == ["Crăciun", "and", "Müller", "Craciun", "Muller"]
+
+
+def test_entries_of_the_index_lead_to_paragraphs() -> None:
+    paragraph = nodes.paragraph("", "", nodes.target("", "", ids=["index-0"]), nodes.Text("here"))
+    document = new_document("page")
+    document += paragraph
+    lead_to_paragraphs(None, document)
+    assert paragraph["ids"] == ["index-0"]
+    assert not list(document.findall(nodes.target))
+
+
+def test_labels_say_what_the_words_say() -> None:
+    arrow = "<details open><summary><i></i></summary>"
+    context = {
+        "body": '<summary aria-label="Toggle hidden content">Code</summary>',
+        "generate_toctree_html": lambda *args, **options: arrow,
+    }
+    cure(None, "page", "page.html", context, None)
+    assert context["body"] == "<summary>Code</summary>"
+    assert 'aria-label="Pages of this part"' in context["generate_toctree_html"]("sidebar")
