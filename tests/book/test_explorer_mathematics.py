@@ -6,14 +6,13 @@ beyond an interval that is an estimate, which no proof confines.
 """
 
 import math
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 from stabcore import SGD, Minimum, ReluPair, gd_exponent, sgd_exponent, stable_arcs, stable_steps
 from stabcore.descent import bifurcation_diagram
@@ -36,17 +35,6 @@ Interval = tuple[float, float]
 NARROW = 5e-7  # half-width of an interval whose value is compared, to twice that
 CLOSE = 1e-9  # relative: closed forms, where both sum a few dozen roundings
 SCALE = 1e-12  # of exponents near 0: a sum of logarithms of numbers near 1
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    program = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome"))), None)
-    if program is None:
-        pytest.skip("no Chromium or Chrome is installed; on Debian: apt-get install chromium")
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=program)
-        yield running
-        running.close()
 
 
 @pytest.fixture(scope="module")
