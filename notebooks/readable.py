@@ -139,6 +139,7 @@ def _roles(
         "eq": lambda name: f"({equations[name]})" if name in equations else "the equation",
         "doc": _title,
         "term": _title,
+        "index": lambda text: _title(text).lstrip("!"),
         "ref": _title,
         "prf:ref": _title,
         "cite:t": lambda keys: " and ".join(f"{who} ({year})" for who, year in _cited(keys)),

@@ -37,6 +37,7 @@ def plain(*texts: str, **glued: str) -> str:
         ("{cite:t}`ziyin2024`", "Ziyin et al. (2024)"),
         ("a {term}`stable arc <stable arc>`, {term}`λ`", "a stable arc, λ"),
         ("{prf:ref}`Theorem A <thm-gd>`", "Theorem A"),
+        ("{index}`!Theorem A`, {index}`rate <single: ! Lyapunov>`", "Theorem A, rate"),
         ("(here)=\n## Title", "## Title"),
     ],
 )

@@ -11,7 +11,7 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from .executed import Check, read_all
-from .tables import table, text
+from .tables import text
 
 CLAIMS = Path("book", "claims.yml")
 PAPERS = {"A": "Paper A", "B": "Paper B", "C": "Paper C", "D": "Paper D", "ours": "Ours"}
@@ -99,7 +99,7 @@ def read_claims(path: Path) -> list[Claim]:
 
 
 class ClaimsLedger(SphinxDirective):
-    """Count the claims of `claims.yml` by verdict, then tabulate them paper by paper."""
+    """Count the claims of `claims.yml` by verdict, then list them paper by paper."""
 
     def run(self) -> list[nodes.Node]:
         """Compute the verdicts from the notebooks of this build."""
@@ -118,8 +118,14 @@ class ClaimsLedger(SphinxDirective):
             raise self.error(str(problem)) from problem
         content = self._summary([claim.verdict(recorded) for claim in claims])
         for paper, title in PAPERS.items():
-            if own := [claim for claim in claims if claim.paper == paper]:
-                content += [nodes.rubric("", title), self._table(own, recorded)]
+            own = [claim for claim in claims if claim.paper == paper]
+            if own:
+                lines = [
+                    self._line(anchor, claim, recorded)
+                    for anchor, claim in zip(anchors(own), own, strict=True)
+                ]
+                content += [nodes.rubric("", title), nodes.bullet_list("", *lines)]
+                content[-1]["classes"].append("ledger")
         return content
 
     def _summary(self, verdicts: Sequence[str]) -> list[nodes.Node]:
@@ -131,13 +137,8 @@ class ClaimsLedger(SphinxDirective):
         ]
         return text(f"{len(verdicts)} claims: {', '.join(parts)}.")
 
-    def _table(self, claims: Sequence[Claim], recorded: Mapping[str, Check]) -> nodes.Node:
-        return table(
-            ("Where", "Claim", "Predicted and measured", "Verdict"),
-            [self._row(claim, recorded) for claim in claims],
-        )
-
-    def _row(self, claim: Claim, recorded: Mapping[str, Check]) -> list[list[nodes.Node]]:
+    def _line(self, anchor: str, claim: Claim, recorded: Mapping[str, Check]) -> nodes.list_item:
+        """Return a claim with its verdict, page and folded evidence."""
         verdict = claim.verdict(recorded)
         if missing := [name for name in claim.checks if name not in recorded]:
             logger.warning(
@@ -145,18 +146,38 @@ class ClaimsLedger(SphinxDirective):
                 ", ".join(missing),
                 location=self.get_location(),
             )
-        where = f"{claim.where}, {{doc}}`/{claim.page}`" if claim.page else claim.where
-        evidence = nodes.bullet_list("")
-        for name in claim.checks:
-            if check := recorded.get(name):
-                line = f"{check.claim}: predicted {check.predicted}, measured {check.measured}"
-                evidence += nodes.list_item("", *text(line))
+        page = f" ({{doc}}`/{claim.page}`)" if claim.page else ""
         badge = nodes.inline("", verdict, classes=["verdict", verdict.replace(" ", "-")])
-        restricted = verdict in ("holds where", "fails where")
-        condition = self.parse_text_to_nodes(str(claim.restriction)) if restricted else []
-        return [
-            self.parse_text_to_nodes(where),
-            self.parse_text_to_nodes(claim.statement),
-            [evidence] if evidence.children else [],
-            [nodes.paragraph("", "", badge), *condition],
-        ]
+        line = nodes.list_item("", ids=[anchor])
+        line += self.parse_text_to_nodes(f"**{claim.where}.** {claim.statement.rstrip()}{page}")
+        line += nodes.paragraph("", "", badge)
+        if verdict in ("holds where", "fails where"):
+            line += nodes.container("", *self.parse_text_to_nodes(str(claim.restriction)))
+        line += folded([recorded[name] for name in claim.checks if name in recorded])
+        return line
+
+
+def anchors(claims: Sequence[Claim]) -> list[str]:
+    """Return the address of each claim within the page; those of one name are numbered."""
+    seen: Counter[str] = Counter()
+    found = []
+    for claim in claims:
+        anchor = nodes.make_id(f"claim {claim.paper} {claim.where}")
+        seen[anchor] += 1
+        found.append(anchor if seen[anchor] == 1 else f"{anchor}-{seen[anchor]}")
+    return found
+
+
+def folded(checks: Sequence[Check]) -> list[nodes.Node]:
+    """Return what the checks predicted and measured, to be unfolded."""
+    if not checks:
+        return []
+    title = "1 check" if len(checks) == 1 else f"{len(checks)} checks"
+    lines = [
+        f"{check.claim}: predicted {check.predicted}, measured {check.measured}" for check in checks
+    ]
+    return [
+        nodes.raw("", f"<details><summary>{title}</summary>", format="html"),
+        nodes.bullet_list("", *(nodes.list_item("", *text(line)) for line in lines)),
+        nodes.raw("", "</details>", format="html"),
+    ]
