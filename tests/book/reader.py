@@ -9,6 +9,8 @@ from playwright.sync_api import Browser, ConsoleMessage, Page
 
 DESKTOP, PHONE = 1280, 390
 Scheme = Literal["light", "dark"]
+# Only the explorer says what it is doing.
+SETTLED = "['settled', undefined].includes(document.documentElement.dataset.explorer)"
 
 
 class Reader:
@@ -27,11 +29,12 @@ class Reader:
             self.complaints.append(f"{message.text} {message.location.get('url')}")
 
     def visit(self, address: str) -> None:
-        """Open a page; return once it has loaded and its formulas are typeset."""
+        """Open a page; return once its formulas are typeset and what it draws is drawn."""
         self.requests.clear()
         self.complaints.clear()
         self.page.goto(address)
         self.page.evaluate("window.MathJax?.startup.promise.then(() => true)")
+        self.page.wait_for_function(SETTLED)
 
 
 @contextmanager
