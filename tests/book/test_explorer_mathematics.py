@@ -379,6 +379,38 @@ def test_laws_in_special_position_have_the_exponents_of_stabcore(
         assert_agreement(found["lambda"], known, (model, effort))
 
 
+def test_a_reflection_at_45_degrees_has_a_closed_form(ask: Ask) -> None:
+    model = {"k1": 1, "k2": 3, "angle": 45, "p": 0.3, "batch": 1, "momentum": 0}
+    for effort in ("fine", "quick"):
+        found = ask("c => mathematics.gradients.exponents(...c).lambda", [model, 2, effort])
+        assert found["value"] == pytest.approx(0.7 * math.log(5) / 2, rel=1e-14)
+
+
+def test_an_interval_allows_for_slow_convergence(ask: Ask) -> None:
+    # Close to the reflection λ changes with 1/log of the distance, and values with log of the grid.
+    model = {"k1": 1, "k2": 100, "angle": 45 + 1e-9, "p": 0.05, "batch": 1, "momentum": 0}
+    found = ask("c => mathematics.gradients.exponents(...c).lambda", [model, 2, "fine"])
+    options = {"algorithm": "monte_carlo", "rng": 0, "steps": 100_000, "replicas": 16}
+    known = sgd_exponent(minimum_of(model), 2.0, **options)
+    assert found["lower"] <= known.upper
+    assert found["upper"] >= known.lower
+
+
+def test_where_every_step_contracts_the_sign_is_known(ask: Ask) -> None:
+    # λ itself is above −1e-10, which no grid can tell from 0.
+    model = {"k1": 1, "k2": 1, "angle": 0.05, "p": 0.5, "batch": 1, "momentum": 0}
+    found = ask("m => mathematics.gradients.exponents(m, 1.9999999, 'fine').lambda", model)
+    assert found["upper"] - found["lower"] < 1e-7
+    assert found["sign"] == -1
+
+
+def test_rounding_leaves_a_phase_open_on_its_boundary(ask: Ask) -> None:
+    # ½ log|1 − η²| is 0 at η = √2, and ½ log|1 − 2.0000000000000004| in floating point.
+    phase = ask("mathematics.neuron.phase(0.5, Math.SQRT2, 0, 1)")
+    known = saddle_grid(LabelFlips(0.5), math.sqrt(2)).phases
+    assert phase == str(Phase(int(known))) == "boundary/undetermined"
+
+
 @pytest.mark.parametrize("decay", [0.0, 0.1])
 @pytest.mark.parametrize("size", [1, 2, 5, 16])
 def test_the_neuron_has_the_phases_of_stabcore(ask: Ask, decay: float, size: int) -> None:

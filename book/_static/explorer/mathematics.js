@@ -695,7 +695,6 @@ const mathematics = (() => {
   // ----------------------------------------------------------------- two gradients
 
   const PARALLEL = 1e-13; // sin² up to which gradients count as parallel, as in stabcore
-  const ORTHOGONAL = 8 * EPSILON; // |cos| up to which they count as orthogonal
   const ROUNDING = 1e-13; // of mean-square exponents, relative to the size of the factors
   const NEGATIVE = -Number.MIN_VALUE;
   const RENEWAL = 4 * EPSILON; // |ηk − 1| up to which a factor counts as singular
@@ -721,9 +720,10 @@ const mathematics = (() => {
   class TwoGradients {
     constructor({ k1, k2, angle, p, batch = 1, momentum = 0 }) {
       const [cosine, sine] = cosineAndSine(angle);
+      this.diagonal = angle === 45 || angle === 135;
       Object.assign(this, { k1, k2, p, batch, beta: momentum, cosine, sine });
       this.parallel = sine * sine <= PARALLEL;
-      this.orthogonal = Math.abs(cosine) <= ORTHOGONAL;
+      this.orthogonal = cosine === 0;
       const law = batches(p, batch);
       this.shares = Float64Array.from(law, (one) => one.share);
       this.weights = Float64Array.from(law, (one) => one.weight);
@@ -950,12 +950,30 @@ const mathematics = (() => {
         const most = (name) => shift + Math.max(...found.map((one) => one[name]));
         return { value: most("value"), lower: most("lower"), upper: most("upper") };
       }
-      const series = this.renewal(eta);
-      if (series !== null) {
-        const rounding = 1e-12 * (1 + Math.abs(series));
-        return { value: series, lower: series - rounding, upper: series + rounding };
-      }
       return transferExponent(this.planeFactors(eta), this.seenWeights, this.circle, effort);
+    }
+
+    /** Return λ with its interval where two factors in special position have a closed form. */
+    special(eta) {
+      if (this.batch > 1 || this.sums || this.beta > 0) return null;
+      const value = this.reflected(eta) ?? this.renewal(eta);
+      if (value === null) return null;
+      const rounding = value === 0 ? 0 : 1e-12 * (1 + Math.abs(value));
+      return { value, lower: value - rounding, upper: value + rounding };
+    }
+
+    /**
+     * Return λ where one of two factors is a reflection that exchanges the other one's lines.
+     *
+     * With ηk = 2 the factor of that sample is a reflection. At 45° it exchanges the two lines of
+     * the other factor, so that they grow alike and λ = ½ E log|det A|. Two reflections keep lengths.
+     */
+    reflected(eta) {
+      const turned = [this.k1, this.k2].map((k) => eta * k === 2);
+      if (turned[0] && turned[1]) return 0;
+      if (!this.diagonal || !(turned[0] || turned[1])) return null;
+      const [p, k] = turned[0] ? [1 - this.p, this.k2] : [this.p, this.k1];
+      return (p * logAbsOneMinus(eta * k)) / 2;
     }
 
     /**
@@ -966,7 +984,6 @@ const mathematics = (() => {
      * geometric. So λ = p² Σ_n (1 − p)ⁿ log|cos² + sin²(1 − ηk₂)ⁿ|, p the probability of A.
      */
     renewal(eta) {
-      if (this.batch > 1 || this.sums) return null;
       const singular = [this.k1, this.k2].map((k) => Math.abs(eta * k - 1) <= RENEWAL);
       if (!singular[0] && !singular[1]) return null;
       const [p, other] = singular[0] ? [this.p, this.k2] : [1 - this.p, this.k1];
@@ -1011,9 +1028,9 @@ const mathematics = (() => {
       const bounds = this.bounds(eta);
       if (known) return closedForm(this.sums, eta, bounds);
       if (this.beta > 0 && !this.sums) return signed({ value: NaN, ...bounds, how: "bounds" });
-      const found = this.estimate(eta, effort);
-      const singular = this.beta === 0 && this.renewal(eta) !== null;
-      return inside(found, bounds, singular ? "closed form" : "transfer operator");
+      const special = this.special(eta);
+      if (special) return inside(special, bounds, "closed form");
+      return inside(this.estimate(eta, effort), bounds, "transfer operator");
     }
   }
 
