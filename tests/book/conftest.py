@@ -1,12 +1,16 @@
 """The published book, and a browser to read it in."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import Browser, executable
+from playwright.sync_api import Browser, sync_playwright
 
 HTML = Path(__file__).resolve().parents[2] / "_build" / "html"
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+# No network but this machine.
+OPTIONS = ("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--no-proxy-server")
 
 
 @pytest.fixture(scope="session")
@@ -18,11 +22,12 @@ def html() -> Path:
 
 
 @pytest.fixture(scope="session")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """Return a browser without network."""
-    program = executable()
+def browser() -> Iterator[Browser]:
+    """Return the browser that is installed, without network."""
+    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
     if program is None:
         pytest.skip("no Chromium or Chrome is installed; on Debian: apt-get install chromium")
-    running = Browser(program, tmp_path_factory.mktemp("profile"))
-    yield running
-    running.close()
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=program, args=OPTIONS)
+        yield running
+        running.close()

@@ -7,13 +7,15 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from browser import Browser
+from playwright.sync_api import Browser
+from reader import DESKTOP, PHONE, Reader, Scheme, pages_of, reading
 
-DESKTOP, PHONE = 1280, 390
+FORMULA_ERRORS = """(() => [...document.querySelectorAll("mjx-merror, [data-mjx-error]")]
+    .map(one => one.outerHTML))()"""
 # What a reader would see of a formula that was not typeset, outside of code.
 RAW_FORMULAS = """(() => {
-    const article = document.querySelector("article").cloneNode(true);
-    article.querySelectorAll("pre, code, mjx-container").forEach(one => one.remove());
+    const article = (document.querySelector("article") ?? document.body).cloneNode(true);
+    article.querySelectorAll("pre, code, mjx-container, script").forEach(one => one.remove());
     return article.textContent.match(/\\$[^$]+\\$|\\\\[([].*?\\\\[)\\]]/g) ?? [];
 })()"""
 # Numbered or not, by the address of the nearest element that has one.
@@ -44,52 +46,48 @@ def address(html: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_pages_read_well(html: Path, browser: Browser, width: int, scheme: str) -> None:
-    browser.show(width, scheme)
-    problems = []
-    for path in sorted(html.glob("*/*.html")):
-        if path.parent.name.startswith("_"):
-            continue
-        visit = browser.visit(path.as_uri())
-        name = path.relative_to(html)
-        problems += [f"{name}: {complaint}" for complaint in visit.complaints]
-        problems += [
-            f"{name} requests {url}"
-            for url in visit.requests
-            if not url.startswith(("file:", "data:", "blob:"))
+def test_pages_read_well(html: Path, browser: Browser, width: int, scheme: Scheme) -> None:
+    with reading(browser, width, scheme) as reader:
+        problems = [
+            f"{path.relative_to(html)}{problem}"
+            for path in pages_of(html)
+            for problem in problems_of(reader, path, width, scheme)
         ]
-        formulas = browser.evaluate("document.querySelectorAll('.math').length")
-        typeset = browser.evaluate("document.querySelectorAll('.math mjx-container').length")
-        if typeset < formulas:
-            problems.append(f"{name}: {typeset} of {formulas} formulas typeset")
-        for error in browser.evaluate(
-            "[...document.querySelectorAll('mjx-merror, [data-mjx-error]')]"
-            ".map(one => one.outerHTML)"
-        ):
-            problems.append(f"{name}: {error}")
-        problems += [f"{name}: raw formula {raw}" for raw in browser.evaluate(RAW_FORMULAS)]
-        if width == DESKTOP:
-            wide = browser.evaluate(WIDE_FORMULAS)
-            problems += [f"{name}: a formula in #{where} needs scrolling" for where in wide]
-        if (needed := browser.evaluate("document.scrollingElement.scrollWidth")) > width:
-            problems.append(f"{name} is {needed} pixels wide on a screen of {width}")
-        if (browser.evaluate(BRIGHTNESS) < 128) != (scheme == "dark"):
-            problems.append(f"{name} is not {scheme}")
     assert not problems, "\n".join(problems)
+
+
+def test_the_folder_leads_to_the_first_page(html: Path, browser: Browser) -> None:
+    with reading(browser) as reader:
+        reader.page.goto((html / "index.html").as_uri())
+        reader.page.wait_for_url((html / "book" / "index.html").as_uri())
+
+
+def problems_of(reader: Reader, path: Path, width: int, scheme: Scheme) -> Iterator[str]:
+    """Open a page and say what a reader would object to."""
+    reader.visit(path.as_uri())
+    show = reader.page.evaluate
+    yield from (f": {complaint}" for complaint in reader.complaints)
+    for url in reader.requests:
+        if not url.startswith(("file:", "data:", "blob:")):
+            yield f" requests {url}"
+    formulas = show("document.querySelectorAll('.math').length")
+    typeset = show("document.querySelectorAll('.math mjx-container').length")
+    if typeset < formulas:
+        yield f": {typeset} of {formulas} formulas typeset"
+    yield from (f": {error}" for error in show(FORMULA_ERRORS))
+    yield from (f": raw formula {raw}" for raw in show(RAW_FORMULAS))
+    if width == DESKTOP:
+        yield from (f": a formula in #{where} needs scrolling" for where in show(WIDE_FORMULAS))
+    if (needed := show("document.scrollingElement.scrollWidth")) > width:
+        yield f" is {needed} pixels wide on a screen of {width}"
+    if (show(BRIGHTNESS) < 128) != (scheme == "dark"):
+        yield f" is not {scheme}"
 
 
 @pytest.mark.parametrize("query", ["Lyapunov"])
 def test_search_works_offline(browser: Browser, address: str, query: str) -> None:
-    browser.show(DESKTOP, "light")
-    visit = browser.visit(f"{address}/search.html?q={query}")
-    hits = browser.evaluate(
-        """new Promise(resolve => {
-            const hits = () => document.querySelectorAll("#search-results li a").length;
-            const end = Date.now() + 10000;
-            const poll = () => hits() || Date.now() > end ? resolve(hits()) : setTimeout(poll, 50);
-            poll();
-        })"""
-    )
-    assert hits > 0
-    assert not visit.complaints
-    assert all(url.startswith((address, "data:", "blob:")) for url in visit.requests)
+    with reading(browser) as reader:
+        reader.visit(f"{address}/search.html?q={query}")
+        reader.page.wait_for_selector("#search-results li a")
+        assert not reader.complaints
+        assert all(url.startswith((address, "data:", "blob:")) for url in reader.requests)
