@@ -334,12 +334,12 @@ const mathematics = (() => {
 
   /**
    * How much is computed: the error wanted, the finest grid, multiplications at the most, and how
-   * many grids an error is estimated from, at least.
+   * many grids an error is estimated from, at least. A scan needs signs only, and stops at them.
    */
   const EFFORTS = Object.freeze({
     curve: { goal: 4e-3, last: 192, work: 3e5, fewest: 2 },
     quick: { goal: 1e-5, last: 96, work: 4e5 },
-    scan: { goal: 1e-5, last: 768, work: 2e6 },
+    scan: { goal: 1e-5, last: 768, work: 2e6, signOnly: true },
     root: { goal: 1e-8, last: 3072, work: 1e7 },
     fine: { goal: 1e-8, last: LAST_GRID, work: 3e7 },
   });
@@ -669,9 +669,13 @@ const mathematics = (() => {
     return Math.max(8 * largest, (4 * last) / (1 - ratio));
   }
 
-  /** Return λ of a law of 2×2 matrices: a value, and an interval that it is estimated to be in. */
-  function transferExponent(matrices, weights, circle, effort) {
-    const { goal, last, work, fewest = 3 } = EFFORTS[effort];
+  /**
+   * Return λ of a law of 2×2 matrices: a value, and an interval that it is estimated to be in.
+   *
+   * Where only signs are wanted they are those of λ − `zero`.
+   */
+  function transferExponent(matrices, weights, circle, effort, zero = 0) {
+    const { goal, last, work, fewest = 3, signOnly = false } = EFFORTS[effort];
     const values = [];
     let [spent, error, safety] = [0, Infinity, 1];
     transfer.restart();
@@ -684,6 +688,7 @@ const mathematics = (() => {
       error = gridError(values, fewest) + left + 64 * EPSILON * Math.max(1, Math.abs(values.at(-1)));
       safety = solved.forgetful ? 1 : 2;
       spent += solved.spent + 60 * n * weights.length;
+      if (signOnly && Math.abs(values.at(-1) - zero) > 2 * safety * error) break;
       const next = 2 * spent + 100 * n * weights.length;
       if (error <= goal || 2 * n > last || (values.length >= fewest && spent + next > work)) break;
       transfer.refine();
@@ -946,7 +951,7 @@ const mathematics = (() => {
         const shift = Math.log(this.beta) / 2;
         const blocks = this.parallel ? [0] : [0, 1];
         const found = blocks.map((block) =>
-          transferExponent(this.blockFactors(eta, block), this.seenWeights, UNIFORM, effort));
+          transferExponent(this.blockFactors(eta, block), this.seenWeights, UNIFORM, effort, -shift));
         const most = (name) => shift + Math.max(...found.map((one) => one[name]));
         return { value: most("value"), lower: most("lower"), upper: most("upper") };
       }
@@ -1075,6 +1080,15 @@ const mathematics = (() => {
     return Array.from({ length: count }, (_, k) => low + ((high - low) * k) / (count - 1));
   }
 
+  /** Return a function of a number that is computed once for each. */
+  function remembered(f) {
+    const known = new Map();
+    return (x) => {
+      if (!known.has(x)) known.set(x, f(x));
+      return known.get(x);
+    };
+  }
+
   /**
    * Return where λ is negative, from its signs on a grid.
    *
@@ -1083,6 +1097,7 @@ const mathematics = (() => {
    */
   function scanned(law, grid, { look, refine }) {
     const found = grid.map((eta) => law.sgd(eta, look));
+    const refined = remembered((eta) => law.sgd(eta, refine));
     const clipped = (one) => Math.min(Math.max(one.value, -LARGE), LARGE);
     const negative = found.map((one) => one.value < 0);
     const ends = [];
@@ -1091,20 +1106,20 @@ const mathematics = (() => {
       if (negative[k] === negative[k - 1]) continue;
       const [low, high] = [grid[k - 1], grid[k]];
       const slope = Math.abs(clipped(found[k]) - clipped(found[k - 1])) / (high - low);
-      const value = (how) => (eta) => clipped(law.sgd(eta, how));
-      const changes = value(refine)(low) < 0 !== value(refine)(high) < 0;
-      const root = findRoot(value(changes ? refine : look), low, high, 1e-12);
-      const there = law.sgd(root, refine);
+      const changes = refined(low).value < 0 !== refined(high).value < 0;
+      const value = (eta) => clipped(changes ? refined(eta) : law.sgd(eta, look));
+      const root = findRoot(value, low, high, 1e-12);
       const sure = (j) => found[j].sign !== null;
       let [before, after] = [k - 1, k];
       while (before > 0 && !sure(before)) before -= 1;
       while (after < grid.length - 1 && !sure(after)) after += 1;
-      const blur = Math.max(1e-12 * root, (there.upper - there.lower) / slope);
+      const { lower, upper } = refined(root);
+      const blur = Math.max(1e-12 * root, (upper - lower) / slope);
       const side = negative[k] ? -1 : 1; // the sign beyond the root
       ends.push(root);
       brackets.push([
-        signChange(law, root, grid[before], blur, -side, refine),
-        signChange(law, root, grid[after], blur, side, refine),
+        signChange(refined, root, grid[before], blur, -side),
+        signChange(refined, root, grid[after], blur, side),
       ]);
     }
     if (negative[0]) ends.unshift(grid[0]);
@@ -1117,11 +1132,11 @@ const mathematics = (() => {
   }
 
   /** Return the nearest point between a root and `limit` at which the sign of λ is known. */
-  function signChange(law, root, limit, blur, sign, effort) {
+  function signChange(exponent, root, limit, blur, sign) {
     let spread = Math.min(blur, Math.abs(limit - root));
     for (let end = root; ;) {
       end = limit < root ? Math.max(root - spread, limit) : Math.min(root + spread, limit);
-      if (end === limit || law.sgd(end, effort).sign === sign) return end;
+      if (end === limit || exponent(end).sign === sign) return end;
       spread *= 2;
     }
   }
