@@ -48,7 +48,8 @@ class StableSet:
     resolution : float
         0 when every sign change is found by construction. Otherwise intervals or gaps narrower than
         this may have been missed: the largest spacing of the scan, or the widest interval between
-        sign changes on which no sign could be proven.
+        sign changes on which no sign could be proven. Where brackets overlap no sign is known
+        between two ends, so that what lies there need not exist; the resolution is no finer.
     """
 
     intervals: tuple[Interval, ...]
@@ -339,8 +340,34 @@ def scanned(
         brackets=tuple(brackets),
         lower=lower,
         upper=upper,
-        resolution=float(np.diff(grid).max(initial=0.0)),
+        resolution=max(float(np.diff(grid).max(initial=0.0)), overlap(brackets)),
     )
+
+
+def overlap(brackets: Sequence[Interval]) -> float:
+    """Return the width of the widest stretch under brackets that overlap; 0 if none do.
+
+    Parameters
+    ----------
+    brackets : sequence of (float, float)
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> overlap([(1.0, 3.0), (2.0, 5.0), (5.0, 9.0)])
+    4.0
+    """
+    widest, start, end = 0.0, 0.0, -math.inf
+    for low, high in sorted(brackets):
+        if low < end:
+            end = max(end, high)
+            widest = max(widest, end - start)
+        else:
+            start, end = low, high
+    return widest
 
 
 def _crossing(

@@ -65,3 +65,20 @@ def of(*intervals):
 )
 def test_intersections_keep_points_at_which_both_are_negative(one, two, both):
     assert intersection([one, two]).intervals == both
+
+
+def test_what_need_not_exist_between_hidden_signs_is_within_the_resolution():
+    # Three sign changes, and the values between them below the error: two of them may be its work.
+    def exponent(t):
+        value = (t - 1.0) * (t - 1.2) * (t - 1.3)
+        return Exponent(
+            value=value, lower=value - 0.01, upper=value + 0.01, kind="statistical", method="test"
+        )
+
+    found = stable_set(exponent, 0.5, 2.0, points=151)
+    np.testing.assert_allclose(np.ravel(found.intervals), [0.5, 1.0, 1.2, 1.3], rtol=1e-9)
+    # No sign is known from 0.911 to 1.413, where the cubic is −0.01 and 0.01.
+    first, last = (np.roots([1, -3.5, 4.06, -1.56 - value]) for value in (-0.01, 0.01))
+    unknown = last.real.max() - first.real.min()
+    assert found.resolution >= unknown > 0.5
+    assert stable_set(exponent, 0.5, 1.1, points=61).resolution == pytest.approx(0.01)

@@ -30,6 +30,7 @@ from stabcore.stable_sets import (
     intersection,
     negative_steps,
     neighbours,
+    overlap,
     scanned,
 )
 
@@ -246,7 +247,7 @@ def _scanned_steps(
     spacing = max(scan.resolution for scan in scans)
     if can_be_enclosed(law):
         spacing = min(spacing, _unproven(law, pieces, brackets))
-    spacing = max([spacing, *(high - low for low, high in passed_over)])
+    spacing = max([spacing, overlap(brackets), *(high - low for low, high in passed_over)])
     return StableSet(
         intervals=tuple(intervals),
         brackets=tuple(brackets),
