@@ -65,7 +65,14 @@ class Checks:
         )
 
     def sigma(
-        self, name: str, claim: str, predicted: float, measured: float, *, standard_error: float
+        self,
+        name: str,
+        claim: str,
+        predicted: float,
+        measured: float,
+        *,
+        standard_error: float,
+        tested: bool = True,
     ) -> None:
         """Claim that `measured` is within 4 standard errors of `predicted`, for random ones."""
         check.real("standard_error", standard_error, above=0.0)
@@ -77,6 +84,7 @@ class Checks:
             f"{measured:.4g}, {z:.1f} standard errors away",
             tolerance=f"at most {MOST_SIGMAS:.0f}",
             passed=z <= MOST_SIGMAS,
+            tested=tested,
         )
 
     def holds(

@@ -14,6 +14,8 @@ from playwright.sync_api import Browser, Page
 from reader import Reader, Scheme, reading
 
 from stabcore import SGD, Minimum, ReluPair, gd_exponent, sgd_exponent, stable_arcs, stable_steps
+from stabcore.companion.plotting import GD_COLOUR, PHASE_COLOURS, REGION_COLOURS, SGD_COLOUR
+from stabcore.saddles.phases import PHASES
 
 NUMBER = r"[+-]?(?:\d+\.?\d*(?:e[+-]?\d+)?|inf)"
 PANELS = ("minima", "gradients", "large", "neuron")
@@ -222,12 +224,48 @@ def test_every_view_of_the_text_is_one(explorer: Explorer) -> None:
     links = explorer.page.locator('article a[href^="#"]').evaluate_all(
         "links => links.map(link => link.getAttribute('href')).filter(one => one.includes('='))"
     )
-    assert len(links) >= 15
+    assert {link[1:] for link in links} == set(VIEWS)
     for link in links:
         explorer.open(link[1:])
         assert explorer.page.is_hidden("#explorer-warning"), link
         assert "NaN" not in explorer.page.inner_text("article"), link
+        name, text = VIEWS[link[1:]]
+        assert text in explorer.said(name), (link, explorer.said(name))
         assert not explorer.complaints, link
+
+
+VIEWS = {
+    "minimum=1&eta=0.1": ("minima-verdict", "both GD and SGD"),
+    "minimum=1.79&eta=0.15": ("minima-verdict", "GD, but not SGD"),
+    "p=0.9": ("arcs-sgd", "(2, 14.44)"),
+    "batch=4": ("arcs-sgd", "a sliver"),
+    "angle=0.5": ("gradients-verdict", "unstable"),
+    "minimum=1&ratio=4&angle=30&eta=0.35": ("steps-sgd", " and "),
+    "minimum=1&ratio=1&angle=45&eta=0.2": ("gradients-how", "transfer operator"),
+    "angle=90": ("gradients-how", "closed form"),
+    "momentum=0.9&eta=0.1": ("gradients-how", "transfer operator"),
+    "eta=0.32": ("fate", "2 points"),
+    "eta=0.36": ("fate", "4 points"),
+    "eta=0.44": ("fate", "wander"),
+    "eta=0.55": ("fate", "wander"),
+    "eta=0.5665": ("fate", "wander"),
+    "eta=0.9": ("phase", "phase III"),
+    "eta=1.8": ("phase", "phase IV"),
+    "eta=0.9&batch=4": ("phase", "phase Ib"),
+    "decay=0.5": ("phase", "phase III"),
+}
+
+
+def test_the_colours_are_those_of_the_book(html: Path) -> None:
+    folder = html / "_static" / "explorer"
+    light = (folder / "explorer.css").read_text(encoding="utf-8").partition("}")[0].lower()
+    names = {"both": "both", "gd-only": "GD only", "sgd-only": "SGD only", "neither": "neither"}
+    colours = {name: REGION_COLOURS[region] for name, region in names.items()}
+    for name, colour in ({"gd": GD_COLOUR, "sgd": SGD_COLOUR} | colours).items():
+        assert f"--explorer-{name}: {colour.lower()};" in light
+    script = (folder / "explorer.js").read_text(encoding="utf-8")
+    for phase in PHASES[:5]:
+        assert f'{phase}: ["{PHASE_COLOURS[phase]}",' in script
 
 
 def test_sliver_is_not_missed(explorer: Explorer) -> None:

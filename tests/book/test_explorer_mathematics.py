@@ -25,7 +25,7 @@ from stabcore.minima.exponents import law_of
 from stabcore.problems.signals import LabelFlips
 from stabcore.saddles import saddle_grid
 from stabcore.saddles.phases import Phase
-from stabcore.stable_sets import negative_steps
+from stabcore.stable_sets import negative_steps, overlap
 
 SCRIPT = Path(__file__).resolve().parents[2] / "book/_static/explorer/mathematics.js"
 
@@ -217,7 +217,7 @@ def test_three_hundred_models_have_the_exponents_of_stabcore(ask: Ask) -> None:
         """cases => cases.map(([model, eta]) => ({
             fine: mathematics.gradients.exponents(model, eta, "fine"),
             quick: mathematics.gradients.exponents(model, eta, "quick"),
-            edges: mathematics.gradients.edges(model),
+            steps: mathematics.gradients.stableSteps(model, "quick"),
         }))""",
         cases,
     )
@@ -231,9 +231,9 @@ def test_three_hundred_models_have_the_exponents_of_stabcore(ask: Ask) -> None:
         square = mean_square_exponent(law_of(minimum, step_size, method)).value
         assert fine["meanSquare"] == pytest.approx(square, **close), case
         edge = mean_square_edge(minimum, method)
-        assert one["edges"]["meanSquare"] == pytest.approx(edge, rel=CLOSE), case
+        assert one["steps"]["meanSquare"] == [[0, pytest.approx(edge, rel=CLOSE)]], case
         gd_edge = 2 * (1 + model["momentum"]) / minimum.sharpness
-        assert one["edges"]["gd"] == pytest.approx(gd_edge, rel=CLOSE), case
+        assert one["steps"]["gd"] == [[0, pytest.approx(gd_edge, rel=CLOSE)]], case
         known = reference(model, step_size)
         for effort in ("fine", "quick"):
             assert_agreement(one[effort]["lambda"], known, case)
@@ -323,6 +323,7 @@ def test_the_signs_around_the_ends_are_those_of_stabcore(ask: Ask) -> None:
         inner = [end for interval in table["sgd"] for end in interval if end > 0]
         brackets = table["brackets"]
         assert len(inner) == len(brackets)
+        assert table["resolution"] >= overlap(brackets)
         for k, (end, (low, high)) in enumerate(zip(inner, brackets, strict=True)):
             assert low <= end <= high
             if any(a < high and low < b for a, b in brackets[:k] + brackets[k + 1 :]):

@@ -270,20 +270,29 @@
 
   // ------------------------------------------------------------- 1. which minima are stable
 
-  const REGIONS = { both: "GD and SGD", gd: "GD only", sgd: "SGD only", neither: "neither" };
+  // Who can stay at a minimum.
+  const KINDS = {
+    both: "both GD and SGD",
+    gd: "GD, but not SGD",
+    sgd: "SGD, but not GD",
+    neither: "neither GD nor SGD",
+  };
 
-  const within = (intervals, value) => intervals.some(([a, b]) => (a === b ? value === a : a < value && value < b));
+  const within = (intervals, value) => intervals.some(([a, b]) => a < value && value < b);
 
-  function regionOf({ gd, sgd }, value) {
-    if (within(gd, value)) return within(sgd, value) ? "both" : "gd";
-    return within(sgd, value) ? "sgd" : "neither";
+  function kindOf(gd, sgd) {
+    if (gd) return sgd ? "both" : "gd";
+    return sgd ? "sgd" : "neither";
   }
 
   /** Cut [low, high] where an exponent changes sign: [[from, to, region], …]. */
   function regionsOf(sets, low, high) {
     const ends = [...sets.gd, ...sets.sgd].flat().filter((end) => end > low && end < high);
     const cuts = [low, ...new Set(ends.sort(d3.ascending)), high];
-    return d3.pairs(cuts).map(([a, b]) => [a, b, regionOf(sets, (a + b) / 2)]);
+    return d3.pairs(cuts).map(([a, b]) => {
+      const middle = (a + b) / 2;
+      return [a, b, kindOf(within(sets.gd, middle), within(sets.sgd, middle))];
+    });
   }
 
   const sharpnessOf = (first) => first ** 2 + first ** -2;
@@ -312,12 +321,13 @@
       const arcs = pair.arcs(eta, p, batch);
       const here = pair.exponents(s, eta, p, batch);
       const regions = regionsOf(arcs, 2, LARGEST_S);
-      const kind = regionOf(arcs, s);
+      const kind = kindOf(here.mu < 0, here.lambda < 0);
 
       plane.axes();
       const arm = ([a, b], side) =>
         range(60, larger(a), larger(b)).map((t) => (side > 0 ? [t, 1 / t] : [1 / t, t]));
-      plane.curves(regions.flatMap(([a, b, name]) => [1, -1].map((side) => [`arc ${name}`, arm([a, b], side)])));
+      const arms = (region) => [1, -1].map((side) => [`arc ${region[2]}`, arm(region, side)]);
+      plane.curves(regions.flatMap(arms));
       plane.texts([["", 1.35, 1.35, "start", "minima θ₁θ₂ = 1"]]);
       plane.handle(minimum, 1 / minimum, (x, y) => change({ minimum: nearest(x, y) }));
 
@@ -333,19 +343,23 @@
         ["zero", 2, 0, LARGEST_S, 0],
         ["now", s, -9, s, 9],
       ]);
-      graph.handle(s, Math.max(here.lambda, -2.3), (x) => change({ minimum: state.minimum < 1 ? 1 / larger(x) : larger(x) }));
+      const onSameArm = (t) => (state.minimum < 1 ? 1 / t : t);
+      const height = Math.max(here.lambda, -2.3);
+      graph.handle(s, height, (x) => change({ minimum: onSameArm(larger(x)) }));
 
       show("s", said(s));
       show("mu", signed(here.mu));
       show("lambda", signed(here.lambda));
-      show("mean-square", signed(here.meanSquare));
-      show("minima-verdict", { both: "both GD and SGD", gd: "GD, but not SGD", sgd: "SGD, but not GD", neither: "neither GD nor SGD" }[kind]);
+      show("minima-verdict", KINDS[kind]);
       const [gd, sgd] = [intervalText(arcs.gd), intervalText(arcs.sgd)];
       show("arcs-gd", gd);
       show("arcs-sgd", sgd);
-      const text = `The minimum at s = ${said(s)} is stable for ${REGIONS[kind]}: μ is ${signed(here.mu)}, λ is ${signed(here.lambda)}.`;
+      const text =
+        `The minimum at s = ${said(s)} is stable for ${KINDS[kind]}: ` +
+        `μ is ${signed(here.mu)}, λ is ${signed(here.lambda)}.`;
       plane.svg.attr("aria-label", `The curve of minima, coloured by who can stay there. ${text}`);
-      graph.svg.attr("aria-label", `The exponents along the curve: μ is negative for s in ${gd}, λ for s in ${sgd}. ${text}`);
+      const where = `μ is negative for s in ${gd}, λ for s in ${sgd}`;
+      graph.svg.attr("aria-label", `The exponents along the curve: ${where}. ${text}`);
       return text;
     }
 
@@ -411,7 +425,8 @@
     const overSteps = remembered((k1, k2, angle, p, batch, momentum) => {
       const now = { k1, k2, angle, p, batch, momentum };
       return {
-        refined: false,
+        refined: false, // the sets,
+        curveRefined: false,
         curve: gradients.curve(now, etas, "quick"),
         sets: gradients.stableSteps(now, "quick"),
       };
@@ -429,15 +444,16 @@
       const now = model();
       here = gradients.exponents(now, state.eta, "fine");
       yield draw();
-      if (steps.refined) return;
+      if (steps.curveRefined) return;
       steps.sets = gradients.stableSteps(now, "fine");
+      steps.refined = true;
       yield draw();
       for (let start = 0; start < etas.length; start += SLICE) {
         const piece = gradients.curve(now, etas.subarray(start, start + SLICE), "fine");
         steps.curve.lambda.set(piece.lambda, start);
         yield null;
       }
-      steps.refined = true;
+      steps.curveRefined = true;
       yield draw();
     }
 
@@ -490,7 +506,7 @@
       show("gradients-verdict", verdict);
       show("gradients-how", lambda.how);
       show("steps-gd", intervalText(sets.gd));
-      const sgd = sets.sgd === null ? "not computed here for momentum at this angle" : intervalText(sets.sgd);
+      const sgd = stepsText(sets);
       show("steps-sgd", sgd);
       show("steps-mean-square", intervalText(sets.meanSquare));
       const at = `${said(angle)} degrees`;
@@ -501,6 +517,14 @@
           `SGD in mean square in ${intervalText(sets.meanSquare)}.`,
       );
       return `Two gradients at ${at}${momentum ? `, momentum ${said(momentum)}` : ""}: λ is ${value}, SGD is ${verdict}.`;
+    }
+
+    /** Say where SGD is stable, and how narrow an interval may have been missed. */
+    function stepsText({ sgd, resolution }) {
+      if (sgd === null) return "not computed here for momentum at this angle";
+      const digits = resolution === 0 || steps.refined ? 4 : 2;
+      const blind = resolution === 0 ? "" : ` (resolution ${said(resolution, 2)})`;
+      return intervalText(sgd, digits) + blind;
     }
 
     /** Draw the stable step sizes as bars below the axis. */

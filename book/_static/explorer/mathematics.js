@@ -1126,7 +1126,7 @@ const mathematics = (() => {
     if (negative.at(-1)) ends.push(grid.at(-1));
     const intervals = [];
     for (let k = 0; k + 1 < ends.length; k += 2) intervals.push([ends[k], ends[k + 1]]);
-    let resolution = 0;
+    let resolution = overlap(brackets);
     for (let k = 1; k < grid.length; k++) resolution = Math.max(resolution, grid[k] - grid[k - 1]);
     return { intervals, brackets, resolution };
   }
@@ -1144,6 +1144,19 @@ const mathematics = (() => {
   /** Return the bracket of a root known to a few roundings. */
   function rounded(root) {
     return [root * (1 - 1e-14), root * (1 + 1e-14)];
+  }
+
+  /** Return the width of the widest stretch under brackets (ascending) that overlap, or 0. */
+  function overlap(brackets) {
+    let [widest, start, end] = [0, 0, -Infinity];
+    for (const [low, high] of brackets) {
+      if (low >= end) [start, end] = [low, high];
+      else {
+        end = Math.max(end, high);
+        widest = Math.max(widest, end - start);
+      }
+    }
+    return widest;
   }
 
   /** Return (0, start) and what a scan from there on found. */
@@ -1183,6 +1196,7 @@ const mathematics = (() => {
       brackets.push(...found.brackets);
       resolution = Math.max(resolution, found.resolution);
     }
+    resolution = Math.max(resolution, overlap(brackets));
     return { sgd: from(start, intervals), resolution, brackets };
   }
 
@@ -1193,8 +1207,9 @@ const mathematics = (() => {
     const start = law.meanSquareEdge * (1 - EDGE);
     let last = Math.max(law.gdEdge, 2 * start);
     while (Math.min(exponent(last), exponent(2 * last)) <= 0) last *= 2;
-    const found = scanned(law, linspace(start, last, points), SCANS[effort]);
-    return { ...found, sgd: from(start, found.intervals) };
+    const grid = linspace(start, last, points);
+    const { intervals, resolution, brackets } = scanned(law, grid, SCANS[effort]);
+    return { sgd: from(start, intervals), resolution, brackets };
   }
 
   const gradients = Object.freeze({
@@ -1237,23 +1252,13 @@ const mathematics = (() => {
     },
 
     /**
-     * Return the step sizes below which GD is stable, and SGD in mean square.
-     *
-     * @returns {{gd: number, meanSquare: number}}
-     */
-    edges(model) {
-      const law = new TwoGradients(model);
-      return { gd: law.gdEdge, meanSquare: law.meanSquareEdge };
-    },
-
-    /**
      * Return all stable step sizes, as `stabcore.stable_steps`.
      *
      * @returns {{gd: number[][], sgd: number[][]|null, meanSquare: number[][], resolution: number,
      *   brackets: number[][]}} intervals of η; `sgd` is null for momentum at other angles than 0
      *   and 90. `resolution` is 0 where every sign change is found by construction; otherwise
-     *   intervals or gaps narrower than it may be missing. `brackets` has one interval per end of
-     *   `sgd` (but 0) in which it is known to be
+     *   intervals or gaps narrower than it may be missing, or need not exist. `brackets` has one
+     *   interval per end of `sgd` (but 0) in which it is known to be
      */
     stableSteps(model, effort = "fine") {
       const law = new TwoGradients(model);
@@ -1264,8 +1269,7 @@ const mathematics = (() => {
         const sgd = law.sums.map((sum) => sum.negative()).reduce(intersection);
         found = { sgd, resolution: 0, brackets: sgd.flat().filter((x) => x > 0).map(rounded) };
       } else if (law.beta === 0) found = scannedSteps(law, effort);
-      const { sgd, resolution, brackets } = found;
-      return { ...edges, sgd, resolution, brackets };
+      return { ...edges, ...found };
     },
   });
 
