@@ -1,14 +1,13 @@
 """The published book, and a browser to read it in."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pdf import browser_program
 from playwright.sync_api import Browser, sync_playwright
 
 HTML = Path(__file__).resolve().parents[2] / "_build" / "html"
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 # No network but this machine.
 OPTIONS = ("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--no-proxy-server")
 
@@ -24,7 +23,7 @@ def html() -> Path:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Return the browser that is installed, without network."""
-    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
+    program = browser_program()
     if program is None:
         pytest.skip("no Chromium or Chrome is installed; on Debian: apt-get install chromium")
     with sync_playwright() as playwright:
