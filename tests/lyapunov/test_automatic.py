@@ -41,7 +41,7 @@ singular           =     =       =       ∋       ±      ±      ≤       ≤
 two samples        =     -       =       ∋       ±      ±      ≤       ≤     ≤         ≥
 three in a plane   =     -       =       ∋       ±      ±      ≤       ≤     ≤         ≥
 three samples      =     -       =       -       ±      ±      ≤       -     ≤         ≥
-pairs of four      =     -       =       ∋       ±      ±      ≤       ≤     ≤         ≥
+pairs of four      ~     -       ~       ∋       ±      ±      ≤       ≤     ≤         ≥
 never drawn        =     -       =       ∋       ±      ±      ≤       ≤     ≤         ≥
 one sample         =     =       -       -       ±      ±      ≤       ≤     ≤         ≥
 whole data set     =     =       =       -       ±      ±      ≤       ≤     ≤         ≥

@@ -68,7 +68,7 @@ def test_one_sample(eta, value):
 def test_parallel_gradients_are_deterministic(method, value, mean_square):
     kernel = parallel(0.05, 0.2)
     found = sgd_exponent(kernel, 1.0, method)
-    assert found.value == pytest.approx(value, abs=1e-11)
+    assert found.value == pytest.approx(value, abs=1e-10)  # the tolerance of exponents
     assert found.kind == "deterministic"
     assert found.proof
     second = mean_square_exponent(MomentumLaw(kernel, 1.0, method))

@@ -44,7 +44,7 @@ def test_random_fibonacci_is_rough_and_says_so():
     result = transfer(FiniteLaw([[[0, 1], [1, 1]], [[0, 1], [1, -1]]]))
     assert "rough" in result.status
     assert covers(result, math.log(1.13198824))
-    assert result.upper - result.lower < 1e-4
+    assert result.upper - result.lower < 2e-4
 
 
 @pytest.mark.parametrize("step_size", [1.3, 0.9, 0.3, 0.03, 0.003])
@@ -218,3 +218,81 @@ def test_rough_solutions_are_held_inside_a_proven_interval():
             result = transfer(law, tolerance=tolerance)
             assert result.lower <= proven.upper
             assert proven.lower <= result.upper
+
+
+def two_gradients(first, angle, probability, step_size, batch_size):
+    """Return the law of batches of two gradients, with `first` and 1 on the diagonal."""
+    product = math.cos(math.radians(angle)) * math.sqrt(first)
+    minimum = Minimum([[first, product], [product, 1]], [probability, 1 - probability])
+    return SGDLaw(minimum, step_size, SGD(batch_size=batch_size, replacement=True))
+
+
+# Grids that agree better than they are right: the changes from grid to grid shrink, and come back.
+# The exponents are those of 12,288 points; the two halvings before them agree to all digits.
+COMING_BACK = [
+    (
+        two_gradients(392.10199564158296, 89.78555454025313, 0.580916437775641, 2.7112092922188, 1),
+        4.0478062,
+    ),
+    (
+        two_gradients(
+            3.144174676958281, 60.08559041542846, 0.7867663680837937, 0.58963912250919, 2
+        ),
+        -0.10717819,
+    ),
+]
+
+
+@pytest.mark.parametrize("tolerance", [1e-8, 1e-10])
+@pytest.mark.parametrize(("law", "value"), COMING_BACK)
+def test_changes_that_come_back_are_not_forgotten(law, value, tolerance):
+    assert covers(transfer(law, tolerance=tolerance), value)
+
+
+# Pairs of normal matrices for which the changes from grid to grid, our estimate before, were too
+# small at the tolerance that stands with them; the whole search had 1,500 pairs.
+MISSED = {
+    1e-2: (1040, 1224, 1612, 3520, 5156, 5204),
+    1e-3: (1720, 2424, 2480, 3588, 5640),
+    1e-5: (4012, 4216, 3152, 3388, 3512),
+    1e-6: (1528,),
+}
+
+
+@pytest.mark.parametrize(
+    ("seed", "tolerance"), [(seed, t) for t, seeds in MISSED.items() for seed in seeds]
+)
+def test_coarse_grids_claim_no_more_than_they_know(seed, tolerance):
+    law = FiniteLaw(np.random.default_rng(seed).standard_normal((2, 2, 2)))
+    coarse, fine = (transfer(law, tolerance=t) for t in (tolerance, tolerance / 100))
+    assert coarse.converged
+    assert fine.upper - fine.lower < (coarse.upper - coarse.lower) / 2
+    assert coarse.lower <= fine.upper
+    assert fine.lower <= coarse.upper
+
+
+def test_three_dimensions_claim_no_more_than_they_know():
+    rng = np.random.default_rng(5)
+    for _ in range(6):
+        gradients = rng.normal(size=(3, 3))
+        law = SGDLaw(gradients @ gradients.T, 0.15)
+        coarse, fine = (transfer(law, tolerance=t) for t in (1e-2, 1e-5))
+        assert coarse.converged
+        assert coarse.lower <= fine.upper
+        assert fine.lower <= coarse.upper
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_one_factor_that_leaves_every_axis_alone(size):
+    """Growth does depend on the start, on the axes; from almost every start it is the largest."""
+    result = transfer(FiniteLaw([np.diag([0.5, 1.0, 2.0][-size:])]), tolerance=1e-6)
+    assert covers(result, math.log(2))
+    assert result.converged
+
+
+@pytest.mark.parametrize("law", [POLLICOTT, SGDLaw(RENEWAL_KERNEL, 0.3)])
+def test_an_estimate_is_not_much_larger_than_the_error(law):
+    truth = transfer(law, tolerance=1e-13).value
+    for tolerance in (1e-3, 1e-5, 1e-7):
+        result = transfer(law, tolerance=tolerance)
+        assert 1e-3 * (result.upper - result.value) < abs(result.value - truth)
