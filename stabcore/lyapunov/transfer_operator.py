@@ -11,13 +11,14 @@ interpolated on a grid, by polynomials of degree 5 in each coordinate. Where the
 smooth and the error falls with the sixth power of the spacing; where they expand enough to make h
 rough, it falls slowly.
 
-The error estimate measures how far the interpolated h is from a solution. Between the points of the
-grid the equation leaves a rest, r = g − h + Th − (mean of h), and by stationarity λ − (mean of h)
-is the mean of r under the stationary measure, for any h. So |λ − (mean of h)| is at most the mean of
-|r|. That measure is approximated by many steps of a Markov chain, the same maps with linear
+The error estimate measures how far the interpolated h is from a solution. Between the points of
+the grid the equation leaves a rest, r = g − h + Th − (mean of h), and by stationarity λ − (mean of
+h) is the mean of r under the stationary measure, for any h. So |λ − (mean of h)| is at most the
+mean of |r|. That measure is approximated by many steps of a Markov chain, the same maps with linear
 interpolation, from the worst start. (Collocation and estimate are our derivation.) One error this
 cannot see, an invariant line that is not the one that matters. In the plane a proven enclosure
-guards against it, in space (and for very many factors) a simulation in which every factor was drawn.
+guards against it, in space (and for very many factors) a simulation in which every factor was
+drawn.
 """
 
 from __future__ import annotations
@@ -47,9 +48,9 @@ STENCIL = 6  # points of the local interpolation, in each coordinate
 LINEAR = 2  # the same, where weights must not be negative
 
 # Of 4,000 random laws in the plane (pairs of normal matrices; two samples, at angles from 0 to 90
-# degrees, curvatures up to 400 apart and batches of up to three) no interval missed λ, at tolerances
-# from 1e-2 to 1e-10. The largest error was 0.54 of the estimate; where h is smooth it is 0.33, since
-# a solution takes the mean of r, not of |r|, and r has one sign.
+# degrees, curvatures up to 400 apart and batches of up to three) no interval missed λ, at
+# tolerances from 1e-2 to 1e-10. The largest error was 0.54 of the estimate; where h is smooth it is
+# about 0.33, since r has one sign there.
 SAFETY = 3.0  # of the error estimate
 
 # Where between the points the equation is tested, in spacings: near the middle, where interpolation
