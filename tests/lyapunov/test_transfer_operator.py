@@ -290,9 +290,13 @@ def test_one_factor_that_leaves_every_axis_alone(size):
     assert result.converged
 
 
-@pytest.mark.parametrize("law", [POLLICOTT, SGDLaw(RENEWAL_KERNEL, 0.3)])
-def test_an_estimate_is_not_much_larger_than_the_error(law):
-    truth = transfer(law, tolerance=1e-13).value
-    for tolerance in (1e-3, 1e-5, 1e-7):
-        result = transfer(law, tolerance=tolerance)
-        assert 1e-3 * (result.upper - result.value) < abs(result.value - truth)
+@pytest.mark.parametrize(
+    ("step_size", "tolerance"),
+    [(0.3, 1e-5), (0.3, 1e-7), (0.3, 1e-9), (0.03, 1e-7), (0.03, 1e-9)],  # also where T is slow
+)
+def test_where_the_solution_is_smooth_the_estimate_is_three_errors(step_size, tolerance):
+    """What is left of the equation has one sign there, so its mean is the error."""
+    law = SGDLaw(RENEWAL_KERNEL, step_size)
+    result = transfer(law, tolerance=tolerance)
+    error = abs(result.value - transfer(law, tolerance=1e-13).value)
+    assert error / (result.upper - result.value) == pytest.approx(1 / 3, rel=0.15)
