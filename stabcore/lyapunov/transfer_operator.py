@@ -240,29 +240,32 @@ def _simulated(law: FiniteLaw) -> Exponent:
 
 def _refined(factors: _Factors, dimension: int, goal: float) -> _Found:
     """Solve the equation on finer and finer grids until the error estimate is below the goal."""
-    values: list[float] = []
-    work, error, cause, forgetful = 0, math.inf, "the solution is rough for this grid", False
-    for points in GRIDS[dimension]:
+    value, error, work, forgetful = math.nan, math.inf, 0, False  # of the best grid
+    cause = "the solution is rough for this grid"
+    for number, points in enumerate(GRIDS[dimension]):
         grid = _GRIDS[dimension](points)
-        work += grid.size * len(factors.matrices) * STENCIL ** (dimension - 1)
-        if len(values) > 3 and work > MOST_ENTRIES:
+        effort = grid.size * len(factors.matrices) * STENCIL ** (dimension - 1)
+        if number > 3 and work + effort > MOST_ENTRIES:
             break
+        work += effort
         operator, growth = _operator(factors, grid, grid.directions())
-        solution, rest, forgetful = _solve(operator, growth, goal / 100)
+        solution, rest, forgets = _solve(operator, growth, goal / 100)
         if solution is None:
-            value, error = _largest_growth(operator, growth)
-            values.append(value)
             cause = "the growth rate depends on the starting direction, or forgets it slowly"
+            largest, doubt = _largest_growth(operator, growth)
+            if not abs(value - largest) <= error + doubt:  # it depends; else it forgets slowly
+                value, error, forgetful = largest, doubt, forgets
             break
-        values.append(float(solution.mean()))
         # What is left of the equation at the points themselves, and the rounding of g and Th, is
         # part of the error, too.
         size = 1 + float(np.abs(solution).max() + np.abs(growth).max())
         missing = _missing(factors, grid, solution, goal / 100)
-        error = SAFETY * (missing + rest) + 16 * EPSILON * size
+        estimate = SAFETY * (missing + rest) + 16 * EPSILON * size
+        if estimate < error:
+            value, error, forgetful = float(solution.mean()), estimate, forgets
         if error <= goal:
             break
-    return _Found(values[-1], values[-1] - error, values[-1] + error, cause, work, forgetful)
+    return _Found(value, value - error, value + error, cause, work, forgetful)
 
 
 def _missing(factors: _Factors, grid: _Circle | _Cube, solution: Array, enough: float) -> float:

@@ -300,3 +300,12 @@ def test_where_the_solution_is_smooth_the_estimate_is_three_errors(step_size, to
     result = transfer(law, tolerance=tolerance)
     error = abs(result.value - transfer(law, tolerance=1e-13).value)
     assert error / (result.upper - result.value) == pytest.approx(1 / 3, rel=0.15)
+
+
+@pytest.mark.parametrize("step_size", [1e-3, 1e-4])
+def test_a_finer_grid_that_is_too_slow_to_solve_costs_no_digits(step_size):
+    """Small steps forget their start slowly, and only coarse grids are solved by factorisation."""
+    coarse, fine = (transfer(SGDLaw(RENEWAL_KERNEL, step_size), tolerance=t) for t in (1e-6, 1e-13))
+    assert fine.upper - fine.lower < 1e-8
+    assert coarse.lower <= fine.lower
+    assert fine.upper <= coarse.upper
