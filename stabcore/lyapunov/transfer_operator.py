@@ -135,7 +135,7 @@ def transfer(law: Law, *, tolerance: float = 1e-10) -> Exponent:
 
     >>> from stabcore import FiniteLaw
     >>> law = FiniteLaw([[[2, 1], [1, 1]], [[3, 1], [2, 1]]])
-    >>> abs(transfer(law).value - 1.1433110351029492458) < 1e-12
+    >>> abs(transfer(law, tolerance=1e-12).value - 1.1433110351029492458) < 1e-12
     True
     """
     require_law(law)
