@@ -82,7 +82,7 @@ LONG = 2000  # steps of the mean growth where the equation has no solution
 # Where a factor maps a grid point to 0, its neighbourhood matters, on which g is finite.
 SHORTEST = 1e-17
 
-MOST_ENTRIES = 40_000_000  # work on all grids, unless the first three need more
+MOST_ENTRIES = 40_000_000  # work on all grids, unless the first four need more
 
 ITERATIONS, GAIN = (
     100,
